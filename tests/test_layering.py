@@ -38,7 +38,8 @@ FLOORS: dict[int, tuple[tuple[str, ...], ...]] = {
         ("rft.events",),
         ("rft.terminal", "rft.trackers"),
         ("rft.run_folder", "rft.auditing"),
-        ("rft.evidence", "rft.health"),
+        ("rft.health",),
+        ("rft.evidence",),
     ),
     # The composition root: the only place that knows concrete classes.
     7: (

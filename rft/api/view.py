@@ -1,13 +1,14 @@
-"""`rft.view`: writes one HTML file that shows runs."""
+"""`rft.view`: writes one HTML file that shows runs, or serves them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rft.errors import UsageError
-from rft.evidence.viewer.collect import collect_run
-from rft.evidence.viewer.page import viewer_page
+from rft.evidence.viewer.page import packed, viewer_page
+from rft.evidence.viewer.server import ViewerServer
+from rft.evidence.viewer.viewed_run import MAX_TOKENS, ViewedRun
 from rft.reliability.durable import replace_file
 
 MAX_ROLLOUTS = 5000
@@ -23,7 +24,7 @@ def view(*runs: str, out: str, max_rollouts: int = MAX_ROLLOUTS, tell: Callable[
         runs: Run folders, also of runs that still go on; each may follow a name, as in `tuned=runs/first`.
         out: The `.html` file; an existing one is replaced.
         max_rollouts: Most completions to hold, of all runs together; they are chosen evenly.
-        tell: Receives a sentence about each damaged line.
+        tell: Receives a sentence about each damaged line, and about the progress of indexing older runs.
 
     Returns:
         The file.
@@ -35,22 +36,56 @@ def view(*runs: str, out: str, max_rollouts: int = MAX_ROLLOUTS, tell: Callable[
     Example:
         rft.view("runs/first", out="first.html")
     """
-    problems = [] if runs else ["name at least one run folder"]
-    if Path(out).suffix not in (".html", ".htm"):
-        problems.append(f"out={out}: must end in .html")
-    collected = []
+    more = [] if Path(out).suffix in (".html", ".htm") else [f"out={out}: must end in .html"]
+    opened = _opened(runs, tell, more)
+    overviews = [run.overview() for run in opened]
+    shares = shared_out([run.num_rollouts() for run in opened], max_rollouts)
+    shown = [
+        {**overview, "rollouts": run.chosen(share, max_tokens=MAX_TOKENS // len(opened))}
+        for run, overview, share in zip(opened, overviews, shares, strict=True)
+    ]
+    replace_file(Path(out), [viewer_page(packed(shown)).encode()])
+    return Path(out)
+
+
+def open_viewer(*runs: str, port: int, tell: Callable[[str], None]) -> ViewerServer:
+    """Return a server of the page, which lists all completions and follows runs that go on; it listens already.
+
+    Args:
+        runs: Like those of `view`.
+        port: Port on 127.0.0.1; 0 takes a free one.
+        tell: Like that of `view`.
+
+    Raises:
+        UsageError: A folder is no run folder, or there is none, or the port cannot be used.
+    """
+    opened = _opened(runs, tell, [])
+    for run in opened:
+        run.overview()  # the index of an older run is made before a browser waits for it
+    return ViewerServer(opened, port=port)
+
+
+def shared_out(sizes: Sequence[int], most: int) -> list[int]:
+    """Return how many items of each run are shown: equally many, but no more than it has, `most` in all."""
+    shares = [0] * len(sizes)
+    left = most
+    for done, place in enumerate(sorted(range(len(sizes)), key=lambda place: sizes[place])):
+        shares[place] = min(sizes[place], left // (len(sizes) - done))
+        left -= shares[place]
+    return shares
+
+
+def _opened(runs: Sequence[str], tell: Callable[[str], None], problems: list[str]) -> list[ViewedRun]:
+    if not runs:
+        problems = ["name at least one run folder", *problems]
+    opened = []
     for run in runs:
         name, _, place = run.rpartition("=")
         folder = Path(place).expanduser()
         try:
-            collected.append(
-                collect_run(
-                    folder, name=name or folder.absolute().name, max_rollouts=max_rollouts // len(runs), tell=tell
-                )
-            )
+            opened.append(ViewedRun(folder, name=name or folder.absolute().name, tell=tell))
         except ValueError as error:
             problems.append(str(error))
     if problems:
         raise UsageError("view", problems)
-    replace_file(Path(out), [viewer_page(collected).encode()])
-    return Path(out)
+    return opened

@@ -23,6 +23,9 @@ class LoggingConfig(Section):
     """Your own classes with the methods `event` and `close`, such as `my_sinks.py:MySink`; see docs/sinks.md."""
     prometheus_port: Annotated[Whole, Field(ge=0, le=65535)] | None = None
     """Port on 127.0.0.1 that serves the run's metrics for Prometheus; 0 takes a free one, null serves none."""
+    completions_with_tokens: Annotated[Whole, Field(ge=0)] = 64
+    """Most completions of a step or measurement for which rollouts.jsonl contains token ids and log-probabilities, 7
+    bytes per token, so that `rft view` can colour them; 0 records none."""
 
 
 def tracker_problems(names: Sequence[str]) -> list[str]:

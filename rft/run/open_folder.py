@@ -98,12 +98,13 @@ def open_recorder(run: RunConfig, prepared: Prepared, command: Sequence[str], la
     if run.storage:
         check_copy(Place(run.storage), last_step)
     folder = Path(run.output_dir)
+    with_tokens = run.logging.completions_with_tokens
     if last_step is None:
         prepare_output(folder)
-        recorder = Recorder(folder)
+        recorder = Recorder(folder, completions_with_tokens=with_tokens)
     else:
         set_aside_later_checkpoints(folder, last_step)
-        recorder = Recorder.resume(folder, last_step=last_step or None)
+        recorder = Recorder.resume(folder, last_step=last_step or None, completions_with_tokens=with_tokens)
     if not last_step:
         recorder.document(MANIFEST, json.dumps(manifest_of(run, prepared, command), indent=2) + "\n")
         if prepared.parent is not None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from rft.reliability.durable import replace_file, writing
+from rft.run_folder.block_gzip import compressed
 
 COMPRESSED = ".gz"
 
@@ -35,7 +36,18 @@ def read_lines(path: Path, tell: Tell = warn_reader) -> Iterator[dict[str, Any]]
         path: The file; `.gz` is decompressed.
         tell: Receives a sentence about each damaged line.
     """
-    return (line for _, line in _whole_lines(path, tell))
+    return (line for _, _, line in _whole_lines(path, tell))
+
+
+def numbered_lines(path: Path, tell: Tell, *, start: int = 0) -> Iterator[tuple[int, bytes, dict[str, Any]]]:
+    """Yield position, bytes and content of each whole line.
+
+    Args:
+        path: The file; `.gz` is decompressed.
+        tell: Receives a sentence about each damaged line.
+        start: Position in the content at which to begin, bytes.
+    """
+    return _whole_lines(path, tell, start=start)
 
 
 def cut_back(path: Path, keep: Keep, tell: Tell) -> bool:
@@ -56,7 +68,7 @@ def cut_back(path: Path, keep: Keep, tell: Tell) -> bool:
 
     def kept(tell: Tell) -> Iterator[bytes]:
         nonlocal size
-        for raw, line in _whole_lines(path, tell):
+        for _, raw, line in _whole_lines(path, tell):
             if keep(line):
                 size += len(raw)
                 yield raw
@@ -65,18 +77,10 @@ def cut_back(path: Path, keep: Keep, tell: Tell) -> bool:
         before = path.stat().st_size
         replace_file(path, kept(tell))
         return size != before
-    if all(keep(line) for _, line in _whole_lines(path, tell)):
+    if all(keep(line) for _, _, line in _whole_lines(path, tell)):
         return False
     replace_file(path, compressed(kept(lambda _: None)))
     return True
-
-
-def compressed(parts: Iterator[bytes]) -> Iterator[bytes]:
-    """Compress data as gzip does, without a name and a time."""
-    packer = zlib.compressobj(wbits=zlib.MAX_WBITS | 16)
-    for part in parts:
-        yield packer.compress(part)
-    yield packer.flush()
 
 
 def compress_file(path: Path) -> Path:
@@ -93,18 +97,22 @@ def compress_file(path: Path) -> Path:
     return target
 
 
-def _whole_lines(path: Path, tell: Tell) -> Iterator[tuple[bytes, dict[str, Any]]]:
-    """Yield the bytes and the content of each whole line."""
+def _whole_lines(path: Path, tell: Tell, *, start: int = 0) -> Iterator[tuple[int, bytes, dict[str, Any]]]:
+    """Yield position, bytes and content of each whole line."""
     number = 0
+    end = start
     with _opened(path) as file:
         try:
+            file.seek(start)
             for number, raw in enumerate(file, start=1):
+                offset, end = end, end + len(raw)
                 if not raw.endswith(b"\n"):
                     continue
                 if (line := _parsed(raw)) is not None:
-                    yield raw, line
+                    yield offset, raw, line
                 else:
-                    tell(f"{path}:{number}: the line is damaged; rft leaves it out")
+                    where = f"{path}:{number}" if not start else f"{path}, byte {offset}"
+                    tell(f"{where}: the line is damaged; rft leaves it out")
         except (EOFError, gzip.BadGzipFile, zlib.error) as error:
             tell(f"{path} is damaged after line {number} ({error}); rft leaves out the rest")
 

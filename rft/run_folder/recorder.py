@@ -4,10 +4,11 @@
     summary.json     the result, for scripts        config.yaml      the resolved configuration, without secrets
     events.jsonl     one line per event
     losses.jsonl     one line per measurement of the loss on validation tasks
+    rollouts.index   where each line of the rollouts is
 
 Files contain JSON according to RFC 8259, in ASCII; numbers that are not finite become null. Readers skip a line that a
 crash left incomplete. A whole file appears under its name only when it is complete. `rollout_files` holds long
-rollouts.jsonl in compressed segments.
+rollouts.jsonl in compressed segments, and `rollout_index` says where each line is.
 """
 
 from __future__ import annotations
@@ -30,7 +31,9 @@ from rft.events import Phase
 from rft.redaction import redacted
 from rft.reliability.durable import append, free_mb, replace_file, sync_file, writing
 from rft.run_folder.json_lines import cut_back, read_lines
+from rft.run_folder.recorded_tokens import RECORDED, tokens_to_json
 from rft.run_folder.rollout_files import ROLLOUTS, RolloutFiles, cut_back_rollouts, read_rollout_lines
+from rft.run_folder.rollout_index import INDEX, IndexWriter, cut_back_index
 from rft.turns import turn_to_json
 from rft.types import Grade, GradedGroup, Rollout, StepReport, Task
 
@@ -47,6 +50,8 @@ MANIFEST = "manifest.json"
 SUMMARY = "summary.json"
 TOKENS = "tokens"
 """Folder of the recorded batches (`rft.run_folder.token_shards`)."""
+_AFTER = ("after", "after without passages")
+"""Phases of the measurement after the run."""
 
 
 class Recorder:
@@ -57,15 +62,18 @@ class Recorder:
     Args:
         folder: The run folder.
         damage: Sentences about lines that a crash damaged, and that a resume removed.
+        completions_with_tokens: Most completions of a step or measurement whose lines contain their tokens.
     """
 
-    def __init__(self, folder: Path, damage: Sequence[str] = ()) -> None:
+    def __init__(self, folder: Path, damage: Sequence[str] = (), *, completions_with_tokens: int = 0) -> None:
         self.folder = folder
         self.damage = damage
+        self._completions_with_tokens = completions_with_tokens
         self._rollouts = RolloutFiles(folder)
+        self._index = IndexWriter(folder)
 
     @classmethod
-    def resume(cls, folder: Path, *, last_step: int | None) -> Recorder:
+    def resume(cls, folder: Path, *, last_step: int | None, completions_with_tokens: int = 0) -> Recorder:
         """Continue a run from a checkpoint. Later lines are dropped, because the run will produce them again.
 
         These are the lines of later steps, of the measurement after the run, and an incomplete line.
@@ -73,21 +81,25 @@ class Recorder:
         Args:
             folder: The run folder.
             last_step: The step of the checkpoint; its lines are kept. None drops all lines: the run starts again.
+            completions_with_tokens: As for a new run.
         """
         damage: list[str] = []
 
         def keep(line: Mapping[str, Any]) -> bool:
             step = line.get("step")
-            is_after = line.get("phase") in ("after", "after without passages")
+            is_after = line.get("phase") in _AFTER
             return last_step is not None and isinstance(step, int) and step <= last_step and not is_after
 
         for name in (METRICS, LOSSES):
             if (folder / name).exists():
                 cut_back(folder / name, keep, damage.append)
-        cut_back_rollouts(folder, keep, damage.append)
+        of_rollouts: list[str] = []
+        cut_back_rollouts(folder, keep, of_rollouts.append)
+        cut_back_index(folder, last_step=last_step, dropped_phases=_AFTER, is_damaged=bool(of_rollouts))
+        damage += of_rollouts
         if (events := folder / EVENTS).exists():  # a history: only damaged lines go
             cut_back(events, lambda _: True, damage.append)
-        return cls(folder, damage)
+        return cls(folder, damage, completions_with_tokens=completions_with_tokens)
 
     def metrics(self, report: StepReport) -> None:
         """Append one line to metrics.jsonl."""
@@ -106,13 +118,17 @@ class Recorder:
         append(self.folder / LOSSES, _dump({"step": step, "losses": by_task}))
 
     def rollouts(self, groups: Sequence[GradedGroup], *, step: int, phase: Phase) -> None:
-        """Append one line per rollout to rollouts.jsonl."""
-        lines = [
-            _dump({"step": step, "phase": phase, **_rollout_line(group.task, rollout, grade)})
-            for group in groups
-            for rollout, grade in zip(group.rollouts, group.grades, strict=True)
-        ]
-        self._rollouts.append(b"".join(lines))
+        """Append one line per rollout to rollouts.jsonl, and its record to the index."""
+        lines: list[tuple[bytes, dict[str, Any]]] = []
+        for group in groups:
+            for number, (rollout, grade) in enumerate(zip(group.rollouts, group.grades, strict=True)):
+                line = {"step": step, "phase": phase, **_rollout_line(group.task, rollout, grade)}
+                if len(lines) < self._completions_with_tokens:
+                    of_teacher = group.teacher_logprobs[number] if group.teacher_logprobs else None
+                    line[RECORDED] = tokens_to_json(rollout, of_teacher)
+                lines.append((_dump(line), line))
+        place = self._rollouts.append(b"".join(raw for raw, _ in lines))
+        self._index.append(place, lines)
 
     def event(self, kind: str, values: Mapping[str, Any]) -> None:
         """Append one line to events.jsonl.
@@ -125,7 +141,7 @@ class Recorder:
 
     def sync(self) -> None:
         """Wait until all lines are on the disk, where they survive a loss of power."""
-        for path in (self.folder / ROLLOUTS, self.folder / METRICS, self.folder / LOSSES):
+        for path in (self.folder / name for name in (ROLLOUTS, INDEX, METRICS, LOSSES)):
             if path.exists():
                 with writing(path):
                     sync_file(path)

@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterator
 from concurrent.futures import Future, wait
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from rft.reliability.durable import append, sync_folder, writing
 from rft.run_folder.json_lines import COMPRESSED, Keep, Tell, compress_file, cut_back, read_lines, warn_reader
@@ -26,6 +26,19 @@ SEGMENT_BYTES = 64 * 2**20
 CLOSE_S = 60.0
 """Seconds that a compression has at the end of a run."""
 _SEGMENT = re.compile(r"rollouts-(\d+)\.jsonl(\.gz)?")
+
+
+class Place(NamedTuple):
+    """Where a line of the rollouts begins.
+
+    Example:
+        Place(segment=2, offset=1024)
+    """
+
+    segment: int
+    """Number of the segment, from 1; of rollouts.jsonl, the number of the segment that it will become."""
+    offset: int
+    """Position in the uncompressed segment, bytes."""
 
 
 class RolloutFiles:
@@ -40,17 +53,22 @@ class RolloutFiles:
         self._folder = folder
         self._segment_bytes = segment_bytes
         self._compression: Future[Path] | None = None
+        self._segment: int | None = None
 
-    def append(self, lines: bytes) -> None:
-        """Append lines to rollouts.jsonl, after making room if it is full.
+    def append(self, lines: bytes) -> Place:
+        """Append lines to rollouts.jsonl, after making room if it is full; return the place of the first one.
 
         Raises:
             WriteError: The disk is full or cannot be written.
         """
         path = self._folder / ROLLOUTS
-        if path.exists() and path.stat().st_size >= self._segment_bytes:
+        if _size(path) >= self._segment_bytes:
             self._rotate(path)
+        if self._segment is None:
+            self._segment = _next_segment(self._folder)
+        place = Place(self._segment, _size(path))
         append(path, lines)
+        return place
 
     def close(self) -> None:
         """Wait for the compression of a segment. If it fails, the segment stays readable and uncompressed."""
@@ -62,8 +80,9 @@ class RolloutFiles:
             if not self._compression.done():
                 return  # the next call rotates a larger file
             self._compression.result()
-        segments = _segments(self._folder)
-        segment = self._folder / f"rollouts-{max(segments, default=0) + 1:06d}.jsonl"
+        number = _next_segment(self._folder)
+        segment = self._folder / f"rollouts-{number:06d}.jsonl"
+        self._segment = number + 1
         with writing(segment):
             path.rename(segment)
             sync_folder(self._folder)
@@ -72,11 +91,17 @@ class RolloutFiles:
 
 def rollout_paths(folder: Path) -> list[Path]:
     """Return the files with the rollouts of a run, in order; none if the path is no folder."""
+    return list(segment_paths(folder).values())
+
+
+def segment_paths(folder: Path) -> dict[int, Path]:
+    """Return the files with the rollouts of a run by number, in order; rollouts.jsonl has the last number."""
     if not os.path.isdir(folder):  # unlike Path.is_dir, it does not raise for names that are too long
-        return []
+        return {}
     segments = _segments(folder)
     newest = folder / ROLLOUTS
-    return [*(segments[number] for number in sorted(segments)), *([newest] if newest.exists() else [])]
+    numbered = {number: segments[number] for number in sorted(segments)}
+    return {**numbered, max(segments, default=0) + 1: newest} if newest.exists() else numbered
 
 
 def read_rollout_lines(folder: Path, tell: Tell = warn_reader) -> Iterator[dict[str, Any]]:
@@ -133,6 +158,16 @@ def _complete_rotation(folder: Path) -> None:
 
 def _first_line(path: Path) -> dict[str, Any] | None:
     return next(read_lines(path, lambda _: None), None)  # the cut that follows reports damaged lines
+
+
+def _next_segment(folder: Path) -> int:
+    """Return the number of the segment that rollouts.jsonl will become."""
+    return max(_segments(folder), default=0) + 1
+
+
+def _size(path: Path) -> int:
+    """Return the size of a file in bytes; 0 if it does not exist."""
+    return path.stat().st_size if path.exists() else 0
 
 
 def _segments(folder: Path) -> dict[int, Path]:

@@ -64,3 +64,12 @@ class RolloutRecord(TypedDict):
     """Scores by grader name."""
     reward: float | None
     """The weighted sum of the scores; None if a needed score is missing."""
+
+
+class TokensRecord(TypedDict):
+    """The tokens of a completion; `rft.run_folder.recorded_tokens.tokens_of` reads them."""
+
+    ids: str
+    """Token ids, little-endian uint32 in base64."""
+    logprobs: str
+    """Log-probabilities of the sampler, little-endian float16 in base64."""

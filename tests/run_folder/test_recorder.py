@@ -93,7 +93,8 @@ def test_resume_drops_what_came_after_the_checkpoint_and_a_line_cut_short(tmp_pa
     assert phases == [(0, "before"), (1, "train"), (2, "train")]
     assert [line["step"] for line in read_rollouts(tmp_path, "train")] == [1, 2]
     assert read_losses(tmp_path) == {1: {"t1": 1.0}, 2: {"t1": 0.5}}, "without losses that are not finite"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["losses.jsonl", "metrics.jsonl", "rollouts.jsonl"]
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == ["losses.jsonl", "metrics.jsonl", "rollouts.index", "rollouts.jsonl"]
 
 
 def test_resume_keeps_kept_lines_to_the_byte(tmp_path: Path) -> None:

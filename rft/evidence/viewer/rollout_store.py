@@ -1,0 +1,221 @@
+"""The rollouts of a run by row number, read through the index; rows are added while the run goes on."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from rft.errors import OutputError, WriteError
+from rft.reliability.durable import UNFINISHED
+from rft.run_folder.block_gzip import BlockReader
+from rft.run_folder.json_lines import COMPRESSED
+from rft.run_folder.rollout_files import Place, segment_paths
+from rft.run_folder.rollout_index import INDEX, end_of, read_index, scan, write_index
+from rft.run_folder.run_lock import RunLock
+
+READERS = 3
+"""Compressed segments kept open; one of an older run occupies 64 MiB."""
+SPARSE = 4
+"""Lines are read together if what lies between them is at most this many times as long."""
+
+RECORD = np.dtype(
+    [
+        ("segment", "<u4"),
+        ("offset", "<u8"),
+        ("length", "<u4"),
+        ("crc", "<u4"),
+        ("step", "<i4"),
+        ("phase", "<u8"),
+        ("task", "<u8"),
+        ("sample", "<u4"),
+        ("tokens", "<u4"),
+        ("reward", "<f8"),
+        ("flags", "u1"),
+    ]
+)
+"""The fields of `rollout_index.RECORD`."""
+Records = np.ndarray[Any, np.dtype[Any]]
+"""`[N]` records."""
+Answer = TypeVar("Answer")
+
+
+class IndexMismatch(Exception):
+    """A line is not what the index says: the files have changed."""
+
+
+class RolloutStore:
+    """Reads the rollouts of a run. Used by one thread at a time.
+
+    Args:
+        folder: The run folder.
+        tell: Receives sentences about damaged lines and about the progress of indexing.
+    """
+
+    def __init__(self, folder: Path, tell: Callable[[str], None]) -> None:
+        self._folder = folder
+        self._tell = tell
+        self._readers: dict[Path, BlockReader] = {}
+        self._state: tuple[Any, ...] | None = None
+        self._may_read_index = True
+        self.records: Records = np.empty(0, RECORD)
+        """`[N]` the record of each row; read-only."""
+
+    def refresh(self) -> None:
+        """Add the rows that the run has written since; begin anew if the files do not belong to the index.
+
+        Raises:
+            OSError: A file cannot be read.
+        """
+        state = tuple((path, path.stat().st_size) for path in self._paths().values())
+        if state == self._state:
+            return
+        is_first = self._state is None
+        if is_first and self._may_read_index:
+            known = read_index(self._folder / INDEX)
+            self.records = self.records if known is None else np.frombuffer(known, RECORD)
+        if len(self.records) and not self._fits():
+            self._tell(f"{self._folder / INDEX} does not belong to the rollouts; rft makes it again")
+            self.records = np.empty(0, RECORD)
+        num_known = len(self.records)
+        self._add(is_first=is_first)
+        self._state = state
+        if is_first and len(self.records) > num_known:
+            self._save()
+
+    def lines(self, rows: Sequence[int]) -> list[dict[str, Any]]:
+        """Return the lines of rows, in the order of `rows`.
+
+        Raises:
+            IndexMismatch: The files have changed; see `asked`.
+        """
+        found: dict[int, dict[str, Any]] = {}
+        for raw, row in self._read(sorted(set(rows))):
+            found[row] = json.loads(raw)
+        return [found[row] for row in rows]
+
+    def raw_lines(self, rows: Sequence[int]) -> Iterator[tuple[bytes, int]]:
+        """Yield bytes and row of each line, sorted by row.
+
+        Raises:
+            IndexMismatch: The files have changed; see `asked`.
+        """
+        yield from self._read(sorted(set(rows)))
+
+    def asked(self, question: Callable[[], Answer]) -> Answer:
+        """Return the answer to a question about rows; if the files have changed, ask again with a new index.
+
+        Args:
+            question: Calls `lines`, `raw_lines` or `find`.
+
+        Raises:
+            IndexMismatch: The files change all the time.
+        """
+        try:
+            return question()
+        except IndexMismatch:  # a file may have become a segment
+            self._state = () if self._state is None else (*self._state, "changed")
+            self.refresh()
+        try:
+            return question()
+        except IndexMismatch:
+            self._state, self._may_read_index, self.records = None, False, np.empty(0, RECORD)
+            self._readers.clear()
+            self.refresh()
+        return question()
+
+    def _paths(self) -> dict[int, Path]:
+        return segment_paths(self._folder)
+
+    def _add(self, *, is_first: bool) -> None:
+        """Add the rows after the last known one, with progress at the first time."""
+        added: list[Records] = [self.records]
+        total = sum(path.stat().st_size for path in self._paths().values())
+        count = told = len(self.records)
+        for batch in scan(self._folder, self._end(), self._tell):
+            added.append(np.frombuffer(batch.records, RECORD))
+            count += len(added[-1])
+            if is_first and count - told >= 50_000:
+                told = count
+                self._tell(f"indexing {self._folder} ({total / 1e6:.0f} MB): {count:,} completions so far")
+        self.records = np.concatenate(added)
+
+    def _fits(self) -> bool:
+        """Whether the files still hold the first and the last known line where the index says."""
+        paths = self._paths()
+        newest = max(paths, default=0)
+        if self._end().segment > newest:
+            return False
+        try:
+            return len(self.lines([0, len(self.records) - 1])) == 2
+        except IndexMismatch:
+            return False
+
+    def _end(self) -> Place:
+        """Return the end of the last known line."""
+        return end_of(self.records[-1:].tobytes())
+
+    def _save(self) -> None:
+        """Keep the index for the next time, unless the run goes on or the folder cannot be written."""
+        lock = self._folder / "run.lock"
+        if lock.exists():
+            return
+        try:
+            with RunLock(self._folder):
+                write_index(self._folder / INDEX, self.records.tobytes())
+        except (OutputError, WriteError) as error:
+            self._tell(f"the index is not kept: {error}")
+            (self._folder / f"{INDEX}{UNFINISHED}").unlink(missing_ok=True)
+
+    def _read(self, rows: Sequence[int]) -> Iterator[tuple[bytes, int]]:
+        """Yield the bytes of each row. Rows are sorted; neighbours in a file are read together."""
+        paths = self._paths()
+        for segment, part in _together(self.records, rows):
+            first, last = self.records[part[0]], self.records[part[-1]]
+            start = int(first["offset"])
+            content = self._content(paths.get(segment), start, int(last["offset"]) + int(last["length"]) - start)
+            for row in part:
+                at, length = int(self.records[row]["offset"]) - start, int(self.records[row]["length"])
+                raw = content[at : at + length]
+                if zlib.crc32(raw) != int(self.records[row]["crc"]):
+                    raise IndexMismatch(f"row {row} of {self._folder}")
+                yield raw, row
+
+    def _content(self, path: Path | None, offset: int, length: int) -> bytes:
+        if path is None:
+            raise IndexMismatch(f"{self._folder} lacks a segment")
+        try:
+            if not path.name.endswith(COMPRESSED):
+                with path.open("rb") as file:
+                    file.seek(offset)
+                    return file.read(length)
+            reader = self._readers.pop(path, None) or BlockReader(path)
+            self._readers[path] = reader  # the most recent one last
+            while len(self._readers) > READERS:
+                self._readers.pop(next(iter(self._readers)))
+            return reader.read(offset, length)
+        except (FileNotFoundError, EOFError, gzip.BadGzipFile, zlib.error) as error:
+            raise IndexMismatch(f"{path}: {error}") from error
+
+
+def _together(records: Records, rows: Sequence[int]) -> Iterator[tuple[int, list[int]]]:
+    """Yield segment and rows of each part of a file that is read at once."""
+    part: list[int] = []
+    used = 0
+    for row in rows:
+        length = int(records[row]["length"])
+        if part:
+            start, end = int(records[part[0]]["offset"]), int(records[row]["offset"]) + length
+            is_near = records[row]["segment"] == records[part[0]]["segment"] and end - start <= SPARSE * (used + length)
+            if not is_near:
+                yield int(records[part[0]]["segment"]), part
+                part, used = [], 0
+        part.append(row)
+        used += length
+    if part:
+        yield int(records[part[0]]["segment"]), part
