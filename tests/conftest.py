@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import atexit
+import functools
 import gc
 import json
 import os
@@ -23,6 +24,8 @@ from rft.types import Grade, GradedGroup, Policy, Rollout, Score, Split, Status,
 os.environ["OMP_NUM_THREADS"] = "1"
 # Ray starts its workers with a low priority of their own (15). Beside other tests they would hardly get a core.
 os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 - so Ray spells it
+# PEFT would import it, and with it torch's compiler: two seconds in each test process.
+prepare_bitsandbytes(is_used=False)
 # These change the output of commands.
 for name in ("COLUMNS", "FORCE_COLOR", "LINES", "NO_COLOR", "PYTHONWARNINGS", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
     os.environ.pop(name, None)
@@ -68,6 +71,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: _LONG.get(item.path.parent.name, len(_LONG)))
 
 
+@functools.cache
 def _theme(path: Path) -> str | None:
     """The folder of a test, or its file if a folder bears that name: `cluster` for `e2e/test_cluster.py`."""
     names = (path.relative_to(TESTS).parts[0], path.stem.removeprefix("test_"))

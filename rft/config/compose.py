@@ -9,10 +9,10 @@ from __future__ import annotations
 import copy
 import functools
 import os
+import pickle
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, TypeVar
 
 from hydra import compose as hydra_compose
@@ -127,7 +127,7 @@ def compose(config_name: str, overrides: Sequence[str]) -> DictConfig:
     """Compose `conf/<config_name>.yaml` with overrides that Hydra can apply.
 
     Hydra takes 70 ms to merge presets, so each choice of presets is merged once in a process. Values are set and keys
-    deleted in a copy of the result, which takes 4 ms; the trials of a sweep differ in values. Hydra's own keys, which
+    deleted in a copy of the result, which takes 2 ms; the trials of a sweep differ in values. Hydra's own keys, which
     include folders of further presets, go through Hydra each time.
     """
     parsed = [_parse(text) for text in overrides]
@@ -136,19 +136,19 @@ def compose(config_name: str, overrides: Sequence[str]) -> DictConfig:
     if len(choices) + len(changes) < len(parsed):
         return _composed_by_hydra(config_name, overrides)
     presets = tuple(str(choice.input_line) for choice in choices)
-    composed = copy.deepcopy(_merged_presets(config_name, presets, _conf_versions()))
-    for override in changes:
-        value, key = override.value(), str(override.key_or_group)
-        if override.is_delete():
-            if OmegaConf.select(composed, key) is None:
-                return _composed_by_hydra(config_name, overrides)  # raises the error that says so
-            section, _, name = key.rpartition(".")
-            with open_dict(composed):
+    composed: DictConfig = pickle.loads(_merged_presets(config_name, presets, _conf_versions()))  # noqa: S301 - own bytes
+    with open_dict(composed):  # once: each switch of this flag visits all values
+        for override in changes:
+            value, key = override.value(), str(override.key_or_group)
+            if override.is_delete():
+                if OmegaConf.select(composed, key) is None:
+                    return _composed_by_hydra(config_name, overrides)  # raises the error that says so
+                section, _, name = key.rpartition(".")
                 del (OmegaConf.select(composed, section) if section else composed)[name]
-            continue
-        # A list on top of a section replaces it, so that the schema can name what is wrong.
-        merges = isinstance(value, dict) and OmegaConf.is_dict(OmegaConf.select(composed, key))
-        OmegaConf.update(composed, key, value, merge=merges, force_add=True)
+                continue
+            # A list on top of a section replaces it, so that the schema can name what is wrong.
+            merges = isinstance(value, dict) and OmegaConf.is_dict(OmegaConf.select(composed, key))
+            OmegaConf.update(composed, key, value, merge=merges)
     return composed
 
 
@@ -158,15 +158,27 @@ def _composed_by_hydra(config_name: str, overrides: Sequence[str]) -> DictConfig
     return composed
 
 
-@functools.lru_cache(maxsize=64)
-def _merged_presets(config_name: str, presets: tuple[str, ...], _: tuple[tuple[Path, int], ...]) -> DictConfig:
-    """Return the configuration before values are set. Callers copy it; `_conf_versions()` detects edited presets."""
-    return _composed_by_hydra(config_name, presets)
+@functools.lru_cache(maxsize=256)
+def _merged_presets(config_name: str, presets: tuple[str, ...], _: tuple[tuple[str, int], ...]) -> bytes:
+    """Return the configuration before values are set; `_conf_versions()` detects edited presets.
+
+    Each caller unpickles a copy of its own, which takes a fifth of the time of `copy.deepcopy`.
+    """
+    return pickle.dumps(_composed_by_hydra(config_name, presets))
 
 
-def _conf_versions() -> tuple[tuple[Path, int], ...]:
+def _conf_versions() -> tuple[tuple[str, int], ...]:
     """Return the files of `conf/` with their modification times in ns."""
-    return tuple((file, file.stat().st_mtime_ns) for file in sorted(conf_dir().rglob("*.yaml")))
+    found: list[tuple[str, int]] = []
+    folders = [str(conf_dir())]
+    while folders:
+        with os.scandir(folders.pop()) as entries:
+            for entry in entries:
+                if entry.is_dir():
+                    folders.append(entry.path)
+                elif entry.name.endswith(".yaml"):
+                    found.append((entry.path, entry.stat().st_mtime_ns))
+    return tuple(sorted(found))
 
 
 def _is_group(override: Override) -> bool:
