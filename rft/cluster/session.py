@@ -113,7 +113,7 @@ def ray_ahead(config: LocalClusterConfig | AttachClusterConfig, *, num_processes
 
     def start() -> None:
         try:
-            _start(num_processes)
+            _start(num_processes, deadline_s=config.start_timeout_s)
             started.set_result(None)
         except BaseException as error:  # raised again by the waiter
             started.set_exception(error)
@@ -215,7 +215,7 @@ def starts_ray(config: LocalClusterConfig | AttachClusterConfig) -> bool:
     return isinstance(config, LocalClusterConfig) and JOB_CONFIG not in os.environ and not is_connected
 
 
-def _start(num_processes: int) -> None:
+def _start(num_processes: int, *, deadline_s: float) -> None:
     import ray
 
     with few_processes():
@@ -227,6 +227,7 @@ def _start(num_processes: int) -> None:
             log_to_driver=False,
             logging_level="ERROR",
             configure_logging=True,
+            _system_config={"agent_register_timeout_ms": int(deadline_s * 1000)},
         )
 
 

@@ -15,6 +15,7 @@ from rft.config.environment import EnvironmentConfig
 from rft.config.tools import ToolConfig
 from rft.errors import EpisodeError, UsageError
 from rft.grading.loading.targets import imported_modules
+from rft.retrieval.index_folder import read_manifest
 
 MAX_BYTES = 256 << 20
 """Largest sum of all files."""
@@ -81,15 +82,39 @@ def _relative(entry: Mapping[str, Any]) -> dict[str, Any]:
     if (file := _file_of(entry["use"])) is not None:
         places["use"] = f"{os.path.relpath(file, here)}:{entry['use'].rpartition(':')[2]}"
     places |= _relative_searched(entry, here)
-    store = entry.get("store") or {}
+    store = dict(entry.get("store") or {})
     if _is_local(store):
-        places["store"] = {**store, **_relative_searched(store, here)}
-    return places
+        store |= _relative_searched(store, here)
+    if (model := _searched(_model_of(store))) is not None:
+        store["embedder"] = {**store["embedder"], "path": os.path.relpath(model, here)}
+    return places | ({"store": store} if store else {})
 
 
 def _relative_searched(entry: Mapping[str, Any], here: Path) -> dict[str, str]:
     found = {key: _searched(entry.get(key)) for key in SEARCHED}
     return {key: os.path.relpath(path, here) for key, path in found.items() if path is not None}
+
+
+def _model_of(settings: Mapping[str, Any]) -> str | None:
+    """Return the folder of the sentence model that embeds queries, from the settings of a store or from an index."""
+    embedder = settings.get("embedder")
+    return embedder.get("path") if isinstance(embedder, Mapping) else None
+
+
+def _model_of_index(place: str | None) -> str | None:
+    """Return the folder of the sentence model that an index remembers; None for an absolute path, which stays as it is.
+
+    Raises:
+        UsageError: There is no index.
+    """
+    folder = _searched(place)
+    if folder is None:
+        return None
+    try:
+        path = _model_of(read_manifest(folder))
+    except ValueError as error:
+        raise UsageError("environment.placement=samplers", [str(error)]) from error
+    return None if path is None or Path(path).expanduser().is_absolute() else path
 
 
 def _is_local(store: Mapping[str, Any]) -> bool:
@@ -110,7 +135,7 @@ def user_code(environment: EnvironmentConfig, tools: Mapping[str, ToolConfig]) -
     """Read the files of an environment and of tools.
 
     These are their own files, the modules beside them that they import, the files that the commands of MCP servers
-    name, what tools search, and `environment.files`.
+    name, what tools search, the sentence models that embed their queries, and `environment.files`.
 
     Args:
         environment: The environment.
@@ -129,7 +154,10 @@ def user_code(environment: EnvironmentConfig, tools: Mapping[str, ToolConfig]) -
             found[Path(word).resolve()] = None
     entries = [tool.model_dump() for tool in tools.values()]
     entries += [entry["store"] for entry in entries if _is_local(entry["store"] or {})]
-    searched = (_searched(entry.get(key)) for entry in entries for key in SEARCHED)
+    places = [entry.get(key) for entry in entries for key in SEARCHED]
+    places += [_model_of(entry["store"] or {}) for entry in entries if "store" in entry]
+    places += [_model_of_index(entry.get("index")) for entry in entries]
+    searched = (_searched(place) for place in places)
     given = (Path(place).expanduser().resolve() for place in environment.files)
     for path in filter(None, (*searched, *given)):
         found.update(dict.fromkeys(_files_below(path)))

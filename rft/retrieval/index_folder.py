@@ -180,8 +180,9 @@ def fingerprint_of_documents(manifest: Mapping[str, Any]) -> str:
 
 
 def _fingerprint(manifest: Mapping[str, Any]) -> str:
-    """Return 16 hexadecimal digits of what a search depends on."""
-    content = {name: manifest[name] for name in ("format", "model", "dimensions", "embedder", "bm25", "sha256")}
+    """Return 16 hexadecimal digits of what a search depends on. A sentence model may move; `model` has its hash."""
+    content = {name: manifest[name] for name in ("format", "model", "dimensions", "bm25", "sha256")}
+    content["embedder"] = {key: value for key, value in manifest["embedder"].items() if key != "path"}
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 

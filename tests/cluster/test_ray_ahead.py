@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import math
+import socket
 import threading
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import ray
@@ -26,7 +29,7 @@ class FakeRay:
         monkeypatch.setattr(session, "_start", self._start)
         monkeypatch.setattr(ray, "shutdown", lambda: self.done.append("stopped"))
 
-    def _start(self, num_processes: int) -> None:
+    def _start(self, num_processes: int, *, deadline_s: float) -> None:
         self.may_start.wait()
         if self.problem:
             raise self.problem
@@ -94,6 +97,17 @@ def test_a_session_alone_starts_its_own(fake: FakeRay) -> None:
     assert fake.done == ["started for 3", "stopped"] * 2
 
 
+def test_a_free_port(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as listener:
+        taken = own_ray.free_port()
+        assert taken in own_ray.PORTS
+        listener.bind(("127.0.0.1", taken))
+        listener.listen()
+        monkeypatch.setattr(own_ray, "PORTS", range(taken, taken + 1))
+        with pytest.raises(OSError, match=f"none of the ports {taken} to {taken} is free; Ray needs one"):
+            own_ray.free_port()
+
+
 def test_inside_of_a_ray_job_nothing_is_started(fake: FakeRay, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(session.JOB_CONFIG, "{}")
     with ray_ahead(LocalClusterConfig(), num_processes=3):
@@ -101,17 +115,30 @@ def test_inside_of_a_ray_job_nothing_is_started(fake: FakeRay, monkeypatch: pyte
     assert fake.done == []
 
 
-def test_rays_node_has_the_methods_that_are_left_out() -> None:
+def test_what_is_left_out_of_ray_is_there_afterwards() -> None:
+    from ray._private import services, utils
     from ray._private.node import Node
 
-    before = [getattr(Node, name) for name in own_ray.HELPERS]
+    parts = [(Node, name) for name in (*own_ray.HELPERS, "start_raylet")]
+    parts += [(services, own_ray.AGENT_COMMAND), (utils, "get_dashboard_dependency_error")]
+    before = [getattr(owner, name) for owner, name in parts]
     with own_ray.few_processes():
-        assert [getattr(Node, name) is method for name, method in zip(own_ray.HELPERS, before, strict=True)] == [
-            False,
-            False,
-            False,
-        ]
-    assert [getattr(Node, name) for name in own_ray.HELPERS] == before
+        during = [getattr(owner, name) for owner, name in parts]
+        assert not any(new is old for new, old in zip(during, before, strict=True))
+        assert utils.get_dashboard_dependency_error() is not None
+    assert [getattr(owner, name) for owner, name in parts] == before
+
+
+def test_a_raylet_finds_the_ports_of_its_agents(tmp_path: Path) -> None:
+    from ray import _raylet
+    from ray._private.parameter import RayParams
+
+    node = SimpleNamespace(
+        _session_dir=str(tmp_path), _node_id=_raylet.NodeID.from_random().hex(), _ray_params=RayParams()
+    )
+    own_ray._write_ports(node)
+    assert sorted(file.read_text() for file in tmp_path.iterdir()) == ["-1", "-1", "-1"]
+    assert node._ray_params.runtime_env_agent_port in own_ray.PORTS
 
 
 def test_a_ray_that_does_not_stop_is_lost(fake: FakeRay, monkeypatch: pytest.MonkeyPatch) -> None:

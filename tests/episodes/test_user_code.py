@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from rft.config.environment import EnvironmentConfig
@@ -11,6 +12,8 @@ from rft.config.tools import ToolConfig
 from rft.episodes import user_code as module
 from rft.episodes.user_code import UserCode, on_node, user_code, variables_of
 from rft.errors import UsageError
+from rft.retrieval.bm25 import make_postings
+from rft.retrieval.index_folder import DOCUMENTS, MANIFEST, POSTINGS, VECTORS, pack_index, write_index
 
 FILES = {
     "project/my_env.py": "import words, json\nfrom games.chess import board\n",
@@ -28,15 +31,24 @@ FILES = {
     "tools/beside.py": "",
 }
 
+INDEX = (DOCUMENTS, MANIFEST, POSTINGS, VECTORS)
+
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The working directory, with another folder beside it."""
+    """The folder of the working directory and another one beside it."""
     for name, content in FILES.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(content)
     monkeypatch.chdir(tmp_path / "project")
     return tmp_path
+
+
+def make_index(folder: Path, *, embedder: dict[str, str]) -> None:
+    """Make an index of one passage."""
+    vectors, postings = np.ones((1, 2), np.float32), make_postings(["a"])
+    documents = [{"id": "1", "text": "a", "metadata": {}}]
+    write_index(folder, *pack_index(documents, vectors, postings, model="m", embedder=embedder, source="a.jsonl"))
 
 
 def test_an_environment_travels_with_the_modules_that_it_imports(project: Path) -> None:
@@ -50,6 +62,7 @@ def test_an_environment_travels_with_the_modules_that_it_imports(project: Path) 
 
 
 def test_tools_travel_wherever_they_lie(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_index(Path("index"), embedder={"kind": "hashing"})
     tools = {
         "search": ToolConfig(use=f"{project}/tools/pack/search.py:search"),
         "sum": ToolConfig(use="calculator"),
@@ -57,13 +70,14 @@ def test_tools_travel_wherever_they_lie(project: Path, monkeypatch: pytest.Monke
         "remote": ToolConfig(mcp="https://example.org/mcp", bearer_env="TOKEN"),
         "found": ToolConfig(documents=f"{project}/project/texts/a.txt"),
         "kept": ToolConfig(store={"kind": "local", "documents": f"{project}/project/words.py", "search": "words"}),
-        "indexed": ToolConfig(store={"kind": "local", "index": "games"}),
+        "indexed": ToolConfig(store={"kind": "local", "index": "index"}),
         "shipped": ToolConfig(documents="embedded:faq/documents"),
         "stored": ToolConfig(store={"kind": "http", "url": "http://a", "api_key_env": "SEARCH_KEY"}),
     }
     code = user_code(EnvironmentConfig(), tools)
     pack = ["tools/pack/__init__.py", "tools/pack/near.py", "tools/pack/search.py"]
-    searched = [f"project/{name}" for name in ("games/__init__.py", "games/chess.py", "texts/a.txt", "words.py")]
+    searched = [f"project/{name}" for name in ("texts/a.txt", "words.py")]
+    searched += [f"project/index/{name}" for name in INDEX]
     assert sorted(code.files) == sorted(["project/server.py", *searched, *pack])
     assert code.working_folder == "project"
     first = {"use": None, "tools": {name: tool.model_dump() for name, tool in tools.items()}}
@@ -77,9 +91,35 @@ def test_tools_travel_wherever_they_lie(project: Path, monkeypatch: pytest.Monke
     assert (documents["found"], documents["shipped"]) == ("texts/a.txt", "embedded:faq/documents")
     stores = {name: entry["store"] for name, entry in on_node(first)["tools"].items()}
     assert stores["kept"] == {"kind": "local", "documents": "words.py", "search": "words"}
-    assert (stores["indexed"], stores["stored"]) == ({"kind": "local", "index": "games"}, tools["stored"].store)
+    assert (stores["indexed"], stores["stored"]) == ({"kind": "local", "index": "index"}, tools["stored"].store)
     there = code.write(project / "node")
     assert (there / "../tools/pack/search.py").is_file()
+
+
+def test_the_sentence_model_of_a_store_travels(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("kept", "remembered"):
+        Path("models", name).mkdir(parents=True)
+        Path("models", name, "config.json").write_text("{}")
+    make_index(Path("near"), embedder={"kind": "folder", "path": "models/remembered"})
+    make_index(Path("far"), embedder={"kind": "folder", "path": "/models/shared"})
+    embedder = {"kind": "folder", "path": f"{project}/project/models/kept", "query_prefix": "query: "}
+    tools = {
+        "kept": ToolConfig(store={"kind": "local", "documents": "words.py", "embedder": embedder}),
+        "near": ToolConfig(index="near"),
+        "far": ToolConfig(index="far"),
+    }
+    models = ["models/kept/config.json", "models/remembered/config.json"]
+    code = user_code(EnvironmentConfig(), tools)
+    indexes = [f"{index}/{name}" for index in ("far", "near") for name in INDEX]
+    assert sorted(code.files) == sorted([*indexes, *models, "words.py"])
+    first = {"use": None, "tools": {name: tool.model_dump() for name, tool in tools.items()}}
+    store = on_node(first)["tools"]["kept"]["store"]
+    assert store["embedder"] == {"kind": "folder", "path": "models/kept", "query_prefix": "query: "}
+
+
+def test_a_tool_whose_index_is_none(project: Path) -> None:
+    with pytest.raises(UsageError, match=r"games holds no index \(no manifest.json\)"):
+        user_code(EnvironmentConfig(), {"indexed": ToolConfig(store={"kind": "local", "index": "games"})})
 
 
 def test_the_name_of_the_folder_depends_on_names_and_contents() -> None:
