@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -14,9 +16,11 @@ from rft.api.evaluate import measure
 from rft.config import EvaluateConfig
 from rft.config.compose import check
 from rft.config.problems import evaluate_problems
+from rft.data.sources import local_file
 from rft.errors import UsageError
 from rft.evidence.certificate.envelope import public_key, refusal
-from rft.evidence.certificate.statement import read_config, run_of
+from rft.evidence.certificate.materials import code_file, sha256_of, sources_of
+from rft.evidence.certificate.statement import Statement, read_config, run_of
 from rft.evidence.certificate.verification import Verification, verify_result
 from rft.metrics.intervals import Estimate
 from rft.redaction import restored
@@ -90,12 +94,34 @@ def measure_again(verified: Verification, console: Console | None = None) -> Rer
     unsigned = [name for name in verified.absent if name.startswith(("graders/", "environment"))]
     if unsigned:
         raise refusal(f"{verified.result} cannot be measured again: {', '.join(unsigned)} are not on this machine")
+    _refuse_other_files(read_config(run), verified.statement)
     with tempfile.TemporaryDirectory(prefix="rft-verify-") as folder:
         measured = measure(_evaluation(run, verified.result, Path(folder) / "run"), console or make_console(quiet=True))
     if isinstance(measured, int):
         pass_on_interrupt(measured)
         raise KeyboardInterrupt
     return Rerun(certified=Estimate.from_json(after), measured=measured.estimate)
+
+
+def _refuse_other_files(config: Mapping[str, Any], statement: Statement) -> None:
+    """Refuse a measurement whose relative paths lead to other files than the certified ones.
+
+    Raises:
+        UsageError: They do.
+    """
+    certified = {material.name: material.sha256 for material in statement.materials}
+    graders = (config.get("graders") or {}).items()
+    here = {f"graders/{name}": code_file(entry["use"]) for name, entry in graders if isinstance(entry.get("use"), str)}
+    for name, source in sources_of(config).items():
+        if (file := local_file(source, key=f"data.{name}")) is not None:
+            here[f"data/{name}/{file.name}"] = file
+    others = [
+        f"{file} is not the certified {name}; measure again where the run was started"
+        for name, file in here.items()
+        if file is not None and name in certified and not (file.is_file() and sha256_of(file) == certified[name])
+    ]
+    if others:
+        raise UsageError("certificate", others)
 
 
 def _evaluation(run: Path, result: Path, output: Path) -> EvaluateConfig:

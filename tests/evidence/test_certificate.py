@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -24,13 +25,13 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from rft.api.certify import certify
-from rft.api.verify import Rerun, measure_again, verify
-from rft.config import RunConfig
+from rft.api.verify import _refuse_other_files, measure_again, verify
+from rft.config import EvaluateConfig, RunConfig
 from rft.config.commands import load_training
 from rft.errors import UsageError
 from rft.evidence.certificate.envelope import canonical, private_key, public_key, signed
 from rft.evidence.certificate.materials import find_material
-from rft.evidence.certificate.statement import Statement
+from rft.evidence.certificate.statement import Statement, read_config
 from rft.evidence.certificate.verification import verify_result
 from rft.metrics.intervals import Estimate
 from rft.models.base_model import fingerprint
@@ -340,14 +341,38 @@ def test_nothing_that_has_changed_is_signed(place: Path, tmp_path: Path) -> None
     assert len(refusal.value.problems) == 6
 
 
-def test_measured_again(place: Path, certificate: Path, tmp_path: Path) -> None:
-    certified = Estimate(mean=0.75, ci95=(0.53, 0.89), n=20)
-    assert Rerun(certified=certified, measured=Estimate(mean=0.6, ci95=None, n=20)).is_within
-    assert not Rerun(certified=certified, measured=Estimate(mean=0.5, ci95=None, n=20)).is_within
-    (place / "mine.py").write_text((place / "mine.py").read_text() + "\n")
+def test_measured_again(
+    place: Path, certificate: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rft: Rft
+) -> None:
+    measured: list[EvaluateConfig] = []
+
+    def measure(config: EvaluateConfig, console: object) -> SimpleNamespace:
+        measured.append(config)
+        return SimpleNamespace(estimate=Estimate(mean=[0.6, 0.4][len(measured) - 1], ci95=None, n=20))
+
+    monkeypatch.setattr("rft.api.verify.measure", measure)
+    words = ("verify", str(place / "run"), f"key={place / 'key.pub.pem'}", "--rerun")
+    code, out, _ = rft(*words)
+    assert code == 0 and "measured again: 0.600 [no interval], within the certified 0.750 [0.528, 0.892]" in out
+    [config] = measured
+    run = _config(place)
+    assert config.adapter == str(place / "run" / "adapter") and config.data.test == str(place / "test.jsonl")
+    assert (config.seed, config.graders, config.evaluation) == (run.seed, run.graders, run.evaluation)
+    assert (config.sampler, config.model) == (run.sampler, run.model)
+    code, out, _ = rft(*words)
+    assert code == 1 and "outside of the certified" in out
+
+
+def test_what_cannot_be_measured_again(place: Path, certificate: Path, statement: Statement, tmp_path: Path) -> None:
+    other = [replace(m, sha256="0" * 64) if m.name == "graders/own" else m for m in statement.materials]
+    with pytest.raises(UsageError, match=r"mine\.py is not the certified graders/own"):
+        _refuse_other_files(read_config(place / "run"), replace(statement, materials=tuple(other)))
+    grader = place / "mine.py"
+    before = grader.read_text()
+    grader.write_text(before + "\n")
     changed = verify(place / "run", place / "key.pub.pem")
-    (place / "mine.py").write_text((place / "mine.py").read_text()[:-1])
-    with pytest.raises(UsageError, match="nothing is measured again"):
+    grader.write_text(before)
+    with pytest.raises(UsageError, match="it would run changed graders"):
         measure_again(changed)
     shutil.copytree(place / "run" / "adapter", tmp_path / "alone")
     alone = verify_result(tmp_path / "alone", public_key(place / "key.pub.pem"))
