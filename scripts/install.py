@@ -37,13 +37,15 @@ def main() -> None:
     print(f"rft: installing into {VENV} for {backend} ({lock.name}); a few minutes, log in {LOG}", flush=True)
     if not (VENV / "bin" / "python").exists():
         run([sys.executable, "-m", "venv", "--clear", str(VENV)], "python -m venv")
-    torch, rest = split(lock, "torch")
+    (torch, rest), (uv_itself, _) = split(lock, "torch"), split(lock, "uv")
     # No dependency resolution: the lock is complete, and omitted packages must not be installed.
-    if "+cpu" in torch.read_text():
-        install_torch_for_cpu(torch, lock)
-    else:
-        pip("--no-deps", "-r", str(torch))
-    pip("--no-deps", "--require-hashes", "-r", str(rest))
+    pip("--no-deps", "--require-hashes", "-r", str(uv_itself))
+    # PyTorch's CPU build is not on PyPI: pip has it where a mirror is configured, and uv knows PyTorch's own index.
+    if not pip("--no-deps", "-r", str(torch), may_fail=backend == "cpu"):
+        uv("--torch-backend", "cpu", "-r", str(torch))
+    # uv downloads and unpacks side by side, but does not read pip's configuration, such as that of a mirror.
+    if not uv("--require-hashes", "-r", str(rest), may_fail=True):
+        pip("--no-deps", "--require-hashes", "-r", str(rest))
     pip("--no-deps", "-e", str(ROOT))
     STAMP.write_text(expected)
 
@@ -102,22 +104,19 @@ def split(lock: Path, package: str) -> tuple[Path, Path]:
     return files
 
 
-def install_torch_for_cpu(torch: Path, lock: Path) -> None:
-    """Install torch's CPU build from pip's index, or else with uv, which knows PyTorch's index."""
-    if pip("--no-deps", "-r", str(torch), may_fail=True):
-        return
-    pip("--no-deps", "-r", str(split(lock, "uv")[0]))
-    python = str(VENV / "bin" / "python")
-    command = [python, "-m", "uv", "pip", "install", "--python", python, "--torch-backend", "cpu", "--no-deps"]
-    run([*command, "-r", str(torch)], "uv pip install torch")
-
-
 def pip(*arguments: str, may_fail: bool = False) -> bool:
     """Run `pip install` in the environment."""
     command = [str(VENV / "bin" / "python"), "-m", "pip", "install"]
     # Python compiles a module at its first import. Most modules are never imported, and compiling all takes a minute.
     options = ["--disable-pip-version-check", "--no-input", "--no-compile"]
     return run([*command, *options, *arguments], f"pip install {' '.join(arguments)}", may_fail=may_fail)
+
+
+def uv(*arguments: str, may_fail: bool = False) -> bool:
+    """Run `uv pip install --no-deps` in the environment."""
+    python = str(VENV / "bin" / "python")
+    command = [python, "-m", "uv", "pip", "install", "--python", python, "--no-deps", *arguments]
+    return run(command, f"uv pip install {' '.join(arguments)}", may_fail=may_fail)
 
 
 def run(command: list[str], what: str, may_fail: bool = False) -> bool:
