@@ -15,6 +15,13 @@ CONF = conf_dir()
 ALL = sorted(file.stem for file in (CONF / "experiment").glob("*.yaml"))
 PIPELINES = [name for name in ALL if lists_stages(name, [CONF])]
 EXPERIMENTS = [name for name in ALL if name not in PIPELINES]
+VARIED = [name for name in EXPERIMENTS if not name.endswith(("_smollm2", "_gpu"))]
+"""The experiments that do not only give another one a real model."""
+KINDS = [
+    *[(name, ()) for name in EXPERIMENTS],
+    *[(name, ("sampler=fake", "learner=fake")) for name in VARIED],
+    *[pytest.param(name, ("sampler=transformers",), marks=pytest.mark.full) for name in VARIED],
+]
 PRESETS = sorted(
     f"{file.parent.name}={file.stem}"
     for file in CONF.glob("*/*.yaml")
@@ -30,10 +37,7 @@ INSTALLED = "logging.report_to=[]"
 """Presets of trackers need packages that are not everywhere."""
 
 
-@pytest.mark.parametrize(
-    "kinds", [(), ("sampler=fake", "learner=fake"), pytest.param(("sampler=transformers",), marks=pytest.mark.full)]
-)
-@pytest.mark.parametrize("experiment", EXPERIMENTS)
+@pytest.mark.parametrize(("experiment", "kinds"), KINDS)
 def test_an_experiment_has_no_problem(experiment: str, kinds: tuple[str, ...]) -> None:
     # vLLM's own options, of which only the experiments for a GPU give some, are for vLLM alone.
     needs_vllm = "engine" in yaml.safe_load((CONF / "experiment" / f"{experiment}.yaml").read_text()).get("sampler", {})

