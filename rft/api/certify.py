@@ -103,7 +103,7 @@ def _statement(run: Path, result: Path) -> Statement:
         problems += changed
         checked.append("tasks")
     if problems:
-        raise UsageError("certificate", problems)
+        raise UsageError("certificate", list(dict.fromkeys(problems)))  # a missing file is noticed twice
     return Statement(subject=subject_of(result), materials=tuple(materials), facts=facts, checked=tuple(checked))
 
 
