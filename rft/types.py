@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import math
 import pickle
+from array import array
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from rft.turns import Turn, trained_tokens
 
@@ -161,6 +162,20 @@ class StoredWeights:
 
 Logprobs = tuple[tuple[float, ...], ...]
 """`[N][L - 1]` log-probability of every token but the first of N sequences of L tokens, at temperature 1."""
+
+
+class TopTokens(NamedTuple):
+    """The k most probable next tokens at each of C positions, the most probable first, and their log-probabilities.
+
+    Example:
+        TopTokens(k=2, ids=array("i", [7, 2]), logprobs=array("f", [-0.1, -2.5]))
+    """
+
+    k: int
+    ids: array[int]
+    """`[C k]` token ids, position by position."""
+    logprobs: array[float]
+    """`[C k]` log-probabilities at temperature 1, in float32."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -337,21 +352,21 @@ class GradedGroup:
     teacher_logprobs: tuple[tuple[float, ...] | None, ...] = ()
     """`[G][C]` the teacher's log-probability of each completion token, at temperature 1; None for a completion that the
     teacher could not score. Empty without a teacher."""
+    teacher_top: tuple[TopTokens | None, ...] = ()
+    """`[G]` the teacher's most probable tokens at each completion token; empty if only sampled tokens are compared."""
 
     def __post_init__(self) -> None:
         if len(self.rollouts) != len(self.grades):
             raise ValueError(
                 f"group of task {self.task.id}: {len(self.rollouts)} rollouts but {len(self.grades)} grades"
             )
-        if not self.teacher_logprobs:
-            return
         expected = [len(rollout.completion_ids) for rollout in self.rollouts]
-        given = [None if row is None else len(row) for row in self.teacher_logprobs]
-        if len(given) != len(expected) or any(given[row] not in (None, number) for row, number in enumerate(expected)):
-            raise ValueError(
-                f"group of task {self.task.id}: completions of {expected} tokens but {given} log-probabilities of the "
-                "teacher"
-            )
+        tops = [None if top is None else len(top.ids) // top.k for top in self.teacher_top]
+        for given in ([None if row is None else len(row) for row in self.teacher_logprobs], tops):
+            fits = len(given) == len(expected) and all(a in (None, b) for a, b in zip(given, expected, strict=True))
+            if given and not fits:
+                counts = f"completions of {expected} tokens but {given} log-probabilities of the teacher"
+                raise ValueError(f"group of task {self.task.id}: {counts}")
 
     @property
     def rewards(self) -> list[float | None]:

@@ -1,13 +1,14 @@
 """The records refuse what cannot be, and say in numbers what they hold."""
 
 import json
+from array import array
 from collections.abc import Callable
 from dataclasses import FrozenInstanceError, replace
 
 import pytest
 
 from rft.turns import Author, Turn, turn_from_json, turn_to_json
-from rft.types import GradedGroup, Policy, Rollout, Score, Status, StepReport, Task
+from rft.types import GradedGroup, Policy, Rollout, Score, Status, StepReport, Task, TopTokens
 
 
 def test_a_policy_has_a_name_of_its_own() -> None:
@@ -78,6 +79,8 @@ def test_the_teacher_scores_every_token(make_group: Callable[..., GradedGroup]) 
     for wrong in ((None, (-0.5,)), (None,)):
         with pytest.raises(ValueError, match=r"group of task seven: completions of \[2, 2\] tokens but \[None"):
             replace(group, teacher_logprobs=wrong)
+    with pytest.raises(ValueError, match=r"completions of \[2, 2\] tokens but \[1, None\]"):
+        replace(group, teacher_top=(TopTokens(2, array("i", [7, 2]), array("f", [-0.1, -2.5])), None))
 
 
 @pytest.mark.parametrize(

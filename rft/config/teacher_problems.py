@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from rft.config.learners.distill import DistillLearnerConfig
 from rft.config.mixture import trained_families
 from rft.config.samplers.base import SamplerConfig
 from rft.config.samplers.vllm import VllmSamplerConfig
@@ -15,13 +16,27 @@ SCORED_TOKENS_ON_GPU = 2048
 """`max_num_batched_tokens` of the teacher on a GPU. vLLM keeps the logits of all tokens of a step that it
 scores: 5 GB for 8,192 tokens and a vocabulary of 150,000."""
 
+OF_TRLS_LOSS = (
+    "delta",
+    "entropy_coef",
+    "off_policy_mask_threshold",
+    "router_aux_loss_coef",
+    "top_entropy_quantile",
+    "use_adaptive_entropy",
+    "use_liger_kernel",
+)
+"""Options of TRL's loss that the divergence over the teacher's most probable tokens does not have."""
+
 
 def teacher_sampler(run: RunConfig, *, on_gpu: bool) -> SamplerConfig:
     """Return the settings of the teacher's engines: those of the samplers, with their own number and GPUs."""
     teacher = run.teacher
     changes: dict[str, Any] = {"num_actors": teacher.num_actors, "num_gpus": teacher.num_gpus, "min_actors": 1}
-    if on_gpu and isinstance(run.sampler, VllmSamplerConfig):
-        changes["engine"] = {"max_num_batched_tokens": SCORED_TOKENS_ON_GPU} | run.sampler.engine
+    if isinstance(run.sampler, VllmSamplerConfig):
+        engine = ({"max_num_batched_tokens": SCORED_TOKENS_ON_GPU} if on_gpu else {}) | run.sampler.engine
+        if teacher.top_logprobs:
+            engine["max_logprobs"] = teacher.top_logprobs
+        changes["engine"] = engine
     return run.sampler.model_copy(update=changes)
 
 
@@ -41,6 +56,7 @@ def teacher_problems(run: RunConfig) -> list[str]:
     if not run.learner.has_teacher:
         given = {"teacher.path": teacher.path, "teacher.adapter": teacher.adapter}
         given |= {"teacher.by_family": ", ".join(teacher.by_family) or None}
+        given |= {"teacher.top_logprobs": str(teacher.top_logprobs) if teacher.top_logprobs else None}
         return [
             f"{key}={value}: learner={kind} has no teacher; use learner=distill, or leave it out"
             for key, value in given.items()
@@ -58,7 +74,27 @@ def teacher_problems(run: RunConfig) -> list[str]:
         problems.append(
             f"graders.{SCORE_NAME}: learner={kind} records the teacher's score under this name; rename the grader"
         )
-    return problems + _sampling_problems(run)
+    return problems + _divergence_problems(run) + _sampling_problems(run)
+
+
+def _divergence_problems(run: RunConfig) -> list[str]:
+    """Return the settings of the learner that do not fit what the teacher returns."""
+    learner, k = run.learner, run.teacher.top_logprobs
+    if not isinstance(learner, DistillLearnerConfig):
+        return []
+    if k:
+        return [
+            f"learner.trl.{name}={learner.trl[name]}: teacher.top_logprobs={k} replaces TRL's loss by the divergence "
+            "from the teacher, where this has no effect; leave it out"
+            for name in OF_TRLS_LOSS
+            if learner.trl.get(name) is not None
+        ]
+    if learner.jsd_beta == 1:
+        return []
+    return [
+        f"learner.jsd_beta={learner.jsd_beta:g}: the sampled token alone estimates the reverse KL divergence; use "
+        "learner.jsd_beta=1, or teacher.top_logprobs=16"
+    ]
 
 
 def _family_problems(run: RunConfig) -> list[str]:

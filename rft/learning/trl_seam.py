@@ -83,6 +83,8 @@ class SteppedTrainer(TrainerThread[Sequence[GradedGroup]]):
         ]
         if any(group.teacher_logprobs for group in groups):
             columns["teacher_logprobs"] = [logprobs for group in groups for logprobs in group.teacher_logprobs]
+        if any(group.teacher_top for group in groups):
+            columns["teacher_top"] = [top for group in groups for top in group.teacher_top]
         return columns
 
 

@@ -299,13 +299,18 @@ class LeanTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL is not followed
         self._now, self.use_vllm = inputs, self._corrects
         try:
             with self._own_randomness():
-                loss: Tensor = super()._compute_loss(model, inputs)
+                loss = self._policy_loss(model, inputs)
             weight = trained_mask(inputs).sum().item() if self.is_additive else 1.0
             self._micro_batch_metrics.append((weight, dict(self._metrics["train"])))
             return loss
         finally:
             self._now, self.use_vllm = None, False
             self._metrics["train"] = of_step
+
+    def _policy_loss(self, model: Any, inputs: dict[str, Any]) -> Tensor:
+        """Return TRL's loss of some completions."""
+        loss: Tensor = super()._compute_loss(model, inputs)
+        return loss
 
     def _own_randomness(self) -> AbstractContextManager[None]:
         """Give dropout different random numbers on each rank, and keep the random state that all ranks share."""

@@ -25,6 +25,9 @@ TILE_TOKENS, TILE_VOCABULARY = 4096, 32_768
 TILES_ON_CPU = 8.25
 """Tiles in float32 that exist at once in the backward pass without Triton: the logits, their scaled, normalized and
 exponential values, the gradient, the mask of the targets, and two intermediate results."""
+WHOLE_LOGITS = 4
+"""Tensors of all logits in float32 that exist at once in the backward pass without tiles: the logits, the gradients
+through their normalization and through the chosen tokens, and an intermediate result."""
 OPTIMIZER_BYTES = 12
 """A trained weight has a gradient and two moments of Adam, all in float32."""
 MOMENTS_BYTES = 8
@@ -47,6 +50,8 @@ class MicroBatch:
     """Longest completion."""
     gradient_checkpointing: bool
     """Whether the backward pass computes the activations of each layer again."""
+    whole_logits: bool = False
+    """Whether the loss needs the logits of the whole vocabulary at once, as with `teacher.top_logprobs`."""
 
     @property
     def tokens(self) -> int:
@@ -179,6 +184,9 @@ def saved_bytes_per_layer(shape: ModelShape, *, sequence_tokens: int, lora_rank:
 
 
 def _logits_bytes(shape: ModelShape, batch: MicroBatch, *, lora_rank: int | None, on_gpu: bool) -> int:
+    if batch.whole_logits:
+        matrix = 4 * shape.vocabulary * shape.hidden if lora_rank is None else 0
+        return WHOLE_LOGITS * 4 * batch.rows * batch.completion_tokens * shape.vocabulary + matrix
     # Only Triton's kernels, hence only GPUs, skip prompts and padding.
     scored = batch.rows * (batch.completion_tokens if on_gpu else batch.prompt_tokens + batch.completion_tokens)
     tile = min(scored, TILE_TOKENS) * min(shape.vocabulary, TILE_VOCABULARY)

@@ -94,6 +94,7 @@ def learner_bytes(
         prompt_tokens=prompt_tokens,
         completion_tokens=run.sampler.max_completion_tokens,
         gradient_checkpointing=sizes.gradient_checkpointing,
+        whole_logits=learner.has_teacher and run.teacher.top_logprobs > 0,
     )
     rank = learner.adapter.forecast_rank
     conditions: dict[str, Any] = {"lora_rank": rank, "dtype": run.model.weights_dtype(on_gpu=on_gpu), "on_gpu": on_gpu}

@@ -3,9 +3,9 @@
     tokens/step-000007.safetensors
 
 A shard contains token ids, float32 log-probabilities, rewards (by turn, too), stop reasons and policies of the rollouts
-of a step, and a SHA-256 of all of them. With a teacher, it also contains the teacher's log-probabilities, so a step is
-taken again without the teacher. Texts and scores are in rollouts.jsonl. rft removes a shard that no kept checkpoint
-needs.
+of a step, and a SHA-256 of all of them. With a teacher, it also contains the teacher's log-probabilities and most
+probable tokens, so a step is taken again without the teacher. Texts and scores are in rollouts.jsonl. rft removes a
+shard that no kept checkpoint needs.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from array import array
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from itertools import chain, islice, repeat
 from pathlib import Path
@@ -27,7 +28,7 @@ from rft.errors import LearnError
 from rft.reliability.durable import writing
 from rft.run_folder.recorder import TOKENS
 from rft.turns import Author, Turn
-from rft.types import Grade, GradedGroup, Policy, Rollout, Split, StopReason, Task
+from rft.types import Grade, GradedGroup, Policy, Rollout, Split, StopReason, Task, TopTokens
 
 _SHA256 = "sha256"
 _STOPS = tuple(StopReason)
@@ -68,6 +69,8 @@ def write_shard(run_folder: Path, step: int, groups: Sequence[GradedGroup]) -> N
     }
     if any(group.teacher_logprobs for group in groups):
         tensors["teacher_logprobs"] = _joined((row for group in groups for row in _teacher_rows(group)), np.float32)
+    if tops := [top for group in groups for top in group.teacher_top]:
+        tensors |= _top_tensors(tops)
     if any(rollout.turns for rollout in rollouts):
         turns = [turn for rollout in rollouts for turn in rollout.turns]
         tensors["turn_counts"] = np.array([len(rollout.turns) for rollout in rollouts], dtype=np.int32)
@@ -128,6 +131,7 @@ def _groups(tensors: Mapping[str, Any], about: Mapping[str, str]) -> list[Graded
     completions = iter(tensors["completion_ids"].tolist())
     logprobs = iter(tensors["logprobs"].tolist())
     of_teacher = iter(tensors["teacher_logprobs"].tolist()) if "teacher_logprobs" in tensors else None
+    tops = _tops(tensors) if "teacher_top_ks" in tensors else iter(())
     counts = iter(tensors["turn_counts"].tolist()) if "turn_counts" in tensors else repeat(0)
     reward_counts = iter(tensors["turn_reward_counts"].tolist()) if "turn_rewards" in tensors else repeat(0)
     by_turn = iter(tensors["turn_rewards"].tolist()) if "turn_rewards" in tensors else iter(())
@@ -158,7 +162,13 @@ def _groups(tensors: Mapping[str, Any], about: Mapping[str, str]) -> list[Graded
                 teacher_rows.append(None if any(map(math.isnan, row)) else row)
         task = Task(id=task_id, messages=(), item={}, split=Split.TRAIN)
         groups.append(
-            GradedGroup(task=task, rollouts=tuple(rollouts), grades=tuple(grades), teacher_logprobs=tuple(teacher_rows))
+            GradedGroup(
+                task=task,
+                rollouts=tuple(rollouts),
+                grades=tuple(grades),
+                teacher_logprobs=tuple(teacher_rows),
+                teacher_top=tuple(islice(tops, size)),
+            )
         )
     return groups
 
@@ -177,6 +187,30 @@ def _teacher_rows(group: GradedGroup) -> list[tuple[float, ...]]:
         (math.nan,) * len(rollout.completion_ids) if row is None else row
         for rollout, row in zip(group.rollouts, group.teacher_logprobs, strict=True)
     ]
+
+
+def _top_tensors(tops: Sequence[TopTokens | None]) -> dict[str, Any]:
+    """Return the tensors of the teachers' most probable tokens; 0 of them for a completion without a score."""
+    there = [top for top in tops if top is not None]
+    return {
+        "teacher_top_ks": np.array([0 if top is None else top.k for top in tops], dtype=np.int32),
+        "teacher_top_sizes": np.array([0 if top is None else len(top.ids) for top in tops], dtype=np.int32),
+        "teacher_top_ids": _concatenated((top.ids for top in there), np.int32),
+        "teacher_top_logprobs": _concatenated((top.logprobs for top in there), np.float32),
+    }
+
+
+def _tops(tensors: Mapping[str, Any]) -> Iterator[TopTokens | None]:
+    """Read the tensors of `_top_tensors`."""
+    start = 0
+    for k, size in zip(tensors["teacher_top_ks"].tolist(), tensors["teacher_top_sizes"].tolist(), strict=True):
+        ids, logprobs = (tensors[f"teacher_top_{name}"][start : start + size] for name in ("ids", "logprobs"))
+        yield TopTokens(k, array("i", ids.tobytes()), array("f", logprobs.tobytes())) if k else None
+        start += size
+
+
+def _concatenated(parts: Iterable[array[Any]], dtype: type[np.generic]) -> Any:
+    return np.concatenate([np.empty(0, dtype), *(np.frombuffer(part, dtype) for part in parts)])
 
 
 def _joined(rows: Iterable[Iterable[float]], dtype: type[np.generic]) -> Any:

@@ -16,7 +16,7 @@ import ray
 from rft.errors import SampleError, SyncError
 from rft.reliability.stack_traces import write_stacks_on_signal
 from rft.sampling.build import build_engine
-from rft.sampling.engine import Engine, Loaded, Request, SamplingOptions, Scores
+from rft.sampling.engine import Engine, Loaded, Request, SamplingOptions, Scores, TopRequest, Tops
 from rft.sampling.shared_requests import SharedRequests
 from rft.sampling.spec import EngineSpec
 from rft.types import Adapter, FullWeights, Logprobs, Policy, Rollout
@@ -127,6 +127,10 @@ class SamplerActor:
     async def logprobs(self, sequences: Sequence[Sequence[int]]) -> Logprobs:
         """Return `[N][L - 1]` log-probabilities of N sequences of L token ids under the newest policy."""
         return await self._in_turn(lambda: self._engine.logprobs(sequences))
+
+    async def top_logprobs(self, sequences: Sequence[Sequence[int]], request: TopRequest) -> Tops:
+        """Return the same log-probabilities, and the most probable tokens at each position."""
+        return await self._in_turn(lambda: self._engine.top_logprobs(sequences, request))
 
     async def sleep(self) -> None:
         """Free the engine's memory until the next load; unfinished requests finish first."""

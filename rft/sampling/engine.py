@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from rft.errors import SyncError
-from rft.types import Adapter, FullWeights, Logprobs, Policy, Rollout
+from rft.types import Adapter, FullWeights, Logprobs, Policy, Rollout, TopTokens
 
 PROMPT_TOKENS_STEP = 64
 """Prompts of unknown length are padded to a multiple of this number of tokens."""
@@ -84,6 +84,24 @@ class Loaded:
     """Differences, one sentence each; empty if all weights match bit by bit."""
     is_remote: bool = False
     """Whether the weights are in another program, which cannot be read back; only the canaries can prove them."""
+
+
+@dataclass(frozen=True, slots=True)
+class TopRequest:
+    """What to return of the most probable tokens of N sequences.
+
+    Example:
+        TopRequest(k=16, starts=(41, 41))
+    """
+
+    k: int
+    """Tokens at each position; at most the whole vocabulary."""
+    starts: tuple[int, ...]
+    """`[N]` position of the first token to compare with the most probable ones, at least 1."""
+
+
+Tops = tuple[Logprobs, tuple[TopTokens, ...]]
+"""The scores of N sequences, and their `[N]` most probable tokens from the requested positions to the end."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,6 +184,13 @@ class Engine(Protocol):
 
     def logprobs(self, sequences: Sequence[Sequence[int]]) -> Logprobs:
         """Return the scores of `score` without the check of the prefix cache."""
+
+    def top_logprobs(self, sequences: Sequence[Sequence[int]], request: TopRequest) -> Tops:
+        """Return the scores of `logprobs`, and the most probable tokens at each position.
+
+        Raises:
+            SampleError: The engine does not know them.
+        """
 
 
 def arrived(weights: Adapter | FullWeights) -> Policy:

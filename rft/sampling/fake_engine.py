@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import time
+from array import array
 from collections.abc import Sequence
 from typing import Any
 
 from rft.config.samplers.fake import FakeSamplerConfig
 from rft.models.base_model import load_tokenizer
-from rft.sampling.engine import ANY_RUN, Loaded, Request, SamplingOptions, Scores, arrived, not_held
+from rft.sampling.engine import ANY_RUN, Loaded, Request, SamplingOptions, Scores, TopRequest, Tops, arrived, not_held
 from rft.sampling.spec import EngineSpec
-from rft.types import Adapter, FullWeights, Logprobs, Policy, Rollout, StopReason
+from rft.types import Adapter, FullWeights, Logprobs, Policy, Rollout, StopReason, TopTokens
 
 LONGEST_SLEEP_S = 0.05
 """At a slow pace, seconds after which a step ends without a completion, so that others get their turn."""
@@ -121,6 +123,13 @@ class FakeEngine:
         """Return `fake_score` of the newest policy for every token."""
         value = fake_score(self._held[-1][1])
         return tuple((value,) * (len(ids) - 1) for ids in sequences)
+
+    def top_logprobs(self, sequences: Sequence[Sequence[int]], request: TopRequest) -> Tops:
+        """Return the scores of `logprobs`, and at each position the tokens 0 to k - 1, equally probable."""
+        lengths = [len(ids) - start for ids, start in zip(sequences, request.starts, strict=True)]
+        each = array("i", range(request.k)), array("f", [-math.log(request.k)] * request.k)
+        tops = (TopTokens(request.k, each[0] * length, each[1] * length) for length in lengths)
+        return self.logprobs(sequences), tuple(tops)
 
     def _completion(self, request: Request, options: SamplingOptions, policy: Policy) -> Rollout:
         text = self._script[request.seed % len(self._script)]

@@ -8,11 +8,12 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from itertools import chain
 from math import ceil
+from typing import Any
 
 from rft.config.samplers.base import SamplerConfig
 from rft.errors import RftError, SampleError, SamplersLost, SyncError
 from rft.sampling.contact import Contact
-from rft.sampling.engine import BatchShape, Request, SamplingOptions, request_seed
+from rft.sampling.engine import BatchShape, Request, SamplingOptions, TopRequest, Tops, request_seed
 from rft.sampling.engines import Engines, SamplerHandle
 from rft.sampling.failures import explain, is_loss, loss
 from rft.sampling.loader import Loader
@@ -296,13 +297,30 @@ class Fleet:
             SamplersLost: Too few samplers remain, and no replacement could be started.
             WaitTimeout: A sampler that is alive did not reply in time.
         """
+        scores: Logprobs = await self._scored("logprobs", sequences)
+        return scores
+
+    async def top_logprobs(self, sequences: Sequence[Sequence[int]], request: TopRequest) -> Tops:
+        """Return the scores of `logprobs`, and the most probable tokens at each position.
+
+        Args:
+            sequences: N sequences of token ids.
+            request: How many tokens, and from which positions on.
+
+        Raises like `logprobs`.
+        """
+        tops: Tops = await self._scored("top_logprobs", sequences, request)
+        return tops
+
+    async def _scored(self, method: str, sequences: Sequence[Sequence[int]], *arguments: object) -> Any:
+        """Return the answer of the sampler with the least to do, or of another one if it is lost."""
         async with self._scoring:
             while True:
                 await self._until_ready()
                 sampler = min(self.samplers, key=lambda one: self._num_scoring[one])
                 self._num_scoring[sampler] += 1
                 try:
-                    call = {sampler: sampler.actor.logprobs.remote(sequences)}
+                    call = {sampler: getattr(sampler.actor, method).remote(sequences, *arguments)}
                     answers = await self._contact.ask(call, f"to score {len(sequences)} completion(s)")
                 finally:
                     self._num_scoring[sampler] -= 1
@@ -312,8 +330,7 @@ class Fleet:
                         raise SampleError(f"{sampler.name} failed to score: {explain(answer)}") from answer
                     self._engines.lose(sampler, loss(sampler.name, answer))
                 elif answer is not None:
-                    scores: Logprobs = answer
-                    return scores
+                    return answer
 
     async def _until_ready(self) -> None:
         """Wait for a load under way, for the end of a sleep, and for enough samplers."""

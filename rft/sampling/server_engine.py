@@ -25,7 +25,7 @@ from typing import Any, TypeVar
 from rft.config.samplers.remote import RemoteSamplerConfig
 from rft.errors import SampleError, SyncError
 from rft.models.base_model import load_tokenizer
-from rft.sampling.engine import ANY_RUN, Loaded, Request, SamplingOptions, Scores, not_held
+from rft.sampling.engine import ANY_RUN, Loaded, Request, SamplingOptions, Scores, TopRequest, Tops, not_held
 from rft.sampling.lora_modules import refuse, take_apart, unmatched_problem
 from rft.sampling.merging import BaseWeights, touched, unmatched
 from rft.sampling.server_client import MALFORMED, SampleRequest, ServerClient
@@ -262,6 +262,10 @@ class ServerEngine:
     def logprobs(self, sequences: Sequence[Sequence[int]]) -> Logprobs:
         """Return the log-probabilities of sequences under the newest policy."""
         return self._wait(self._logprobs(sequences, self._held[-1]))
+
+    def top_logprobs(self, sequences: Sequence[Sequence[int]], request: TopRequest) -> Tops:
+        """Refuse: servers are no teachers."""
+        raise SampleError("this sampler does not return the most probable tokens of a sequence")
 
     async def _logprobs(self, sequences: Sequence[Sequence[int]], held: Held) -> Logprobs:
         return tuple(await asyncio.gather(*(self._client.score(held.name, ids, held.salt) for ids in sequences)))

@@ -7,6 +7,7 @@ vLLM. Beyond vLLM, its log-probabilities are equal bit for bit in every batch of
 from __future__ import annotations
 
 import json
+from array import array
 from collections import deque
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -29,6 +30,8 @@ from rft.sampling.engine import (
     Request,
     SamplingOptions,
     Scores,
+    TopRequest,
+    Tops,
     arrived,
     not_held,
 )
@@ -36,7 +39,7 @@ from rft.sampling.full_weights import tensors_in
 from rft.sampling.lora_modules import scaling_of, some, take_apart, unmatched_problem
 from rft.sampling.spec import EngineSpec
 from rft.sampling.stops import Stops, model_stops
-from rft.types import Adapter, FullWeights, Logprobs, Policy, Rollout, StopReason
+from rft.types import Adapter, FullWeights, Logprobs, Policy, Rollout, StopReason, TopTokens
 
 _Held = tuple[int, Policy]
 """A policy with its run."""
@@ -210,12 +213,23 @@ class TransformersEngine:
     def logprobs(self, sequences: Sequence[Sequence[int]]) -> Logprobs:
         """Return the log-probabilities of sequences under the newest policy, one sequence after another."""
         with self._under(self._held[-1]):
-            rows = []
-            for sequence in sequences:
-                ids = torch.tensor([list(sequence)], device=self._device)
-                logprobs = torch.log_softmax(self._model(ids).logits[0, :-1].float(), dim=-1)
-                rows.append(tuple(logprobs.gather(1, ids[0, 1:, None])[:, 0].tolist()))
-        return tuple(rows)
+            return tuple(_of_tokens(self._distributions(ids), ids) for ids in sequences)
+
+    @torch.inference_mode()
+    def top_logprobs(self, sequences: Sequence[Sequence[int]], request: TopRequest) -> Tops:
+        """Return the same scores, and the most probable tokens at each position."""
+        rows, tops = [], []
+        with self._under(self._held[-1]):
+            for ids, start in zip(sequences, request.starts, strict=True):
+                logprobs = self._distributions(ids)
+                rows.append(_of_tokens(logprobs, ids))
+                tops.append(_top(logprobs[start - 1 :], request.k))
+        return tuple(rows), tuple(tops)
+
+    def _distributions(self, ids: Sequence[int]) -> torch.Tensor:
+        """Return `[L - 1, V]` log-probabilities of the active policy at each token of a sequence but the first."""
+        logits = self._model(torch.tensor([list(ids)], device=self._device)).logits
+        return torch.log_softmax(logits[0, :-1].float(), dim=-1)
 
     def _under(self, held: _Held) -> AbstractContextManager[None]:
         """Activate this policy in the model."""
@@ -296,6 +310,18 @@ class _StopStrings(StoppingCriteria):  # type: ignore[misc]  # Transformers is n
         start = max(self._prompt_length, input_ids.shape[1] - self._window)
         texts = self._tokenizer.batch_decode(input_ids[:, start:], skip_special_tokens=True)
         return torch.tensor([self._stops.are_in(text) for text in texts], device=input_ids.device)
+
+
+def _of_tokens(logprobs: torch.Tensor, ids: Sequence[int]) -> tuple[float, ...]:
+    """Return the log-probabilities of a sequence's own tokens from `[L - 1, V]` ones of all tokens."""
+    own = torch.tensor(list(ids[1:]), device=logprobs.device)
+    return tuple(logprobs.gather(1, own[:, None])[:, 0].tolist())
+
+
+def _top(logprobs: torch.Tensor, k: int) -> TopTokens:
+    """Return the k most probable tokens at each of `[C, V]` positions."""
+    values, ids = logprobs.topk(min(k, logprobs.shape[1]))
+    return TopTokens(values.shape[1], array("i", ids.flatten().tolist()), array("f", values.flatten().tolist()))
 
 
 def _kind(waiting: _Waiting) -> tuple[Any, ...]:

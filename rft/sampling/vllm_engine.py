@@ -10,22 +10,25 @@ import multiprocessing.connection
 import os
 import sys
 import threading
+from array import array
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
+import numpy as np
+
 from rft.config.samplers.vllm import VllmSamplerConfig
 from rft.errors import SampleError, SyncError
 from rft.imports import large_imports, vllm_needs_gpu
-from rft.sampling.engine import ANY_RUN, Loaded, Request, SamplingOptions, Scores, not_held
+from rft.sampling.engine import ANY_RUN, Loaded, Request, SamplingOptions, Scores, TopRequest, Tops, not_held
 from rft.sampling.gpu_memory import wait_for_room
 from rft.sampling.merging import BaseWeights
 from rft.sampling.spec import EngineSpec
 from rft.sampling.stops import model_stops
 from rft.sampling.vllm_policies import AdapterWeights, InPlaceWeights
 from rft.sampling.vllm_settings import engine_arguments, inspect_here, set_environment
-from rft.types import Adapter, FullWeights, Logprobs, Policy, Rollout, StopReason
+from rft.types import Adapter, FullWeights, Logprobs, Policy, Rollout, StopReason, TopTokens
 
 CANARY_PRIORITY = -1
 """Priority of canaries in vLLM's queue, before completions (0 and above): no sync waits for requests to start."""
@@ -242,11 +245,24 @@ class VllmEngine:
         outputs = self._until_done(fresh)
         return _prompt_logprobs([outputs[key] for key in fresh], sequences)
 
-    def _submit_whole(self, sequences: Sequence[Sequence[int]]) -> list[str]:
-        """Request the log-probabilities of all tokens of sequences; vLLM then computes them anew."""
+    def top_logprobs(self, sequences: Sequence[Sequence[int]], request: TopRequest) -> Tops:
+        """Return the same log-probabilities, and the most probable tokens at each position."""
+        k = min(request.k, self._engine.vllm_config.model_config.get_vocab_size())
+        fresh = self._submit_whole(sequences, k=k)
+        outputs = self._until_done(fresh)
+        answers = [_flat(outputs[key].prompt_logprobs, k) for key in fresh]
+        tops = [_top(*answer, start) for answer, start in zip(answers, request.starts, strict=True)]
+        return tuple(tuple(logprobs[:, 0].tolist()) for _, logprobs in answers), tuple(tops)
+
+    def _submit_whole(self, sequences: Sequence[Sequence[int]], *, k: int = 0) -> list[str]:
+        """Request the log-probabilities of all tokens of sequences; vLLM then computes them anew.
+
+        With k, request those of the k most probable tokens, too, as flat lists, which have no object for each of them.
+        """
         from vllm import SamplingParams
 
-        options = {"temperature": 1.0, "max_tokens": 1, "detokenize": False, "prompt_logprobs": 0}
+        options = {"temperature": 1.0, "max_tokens": 1, "detokenize": False, "prompt_logprobs": k}
+        options["flat_logprobs"] = k > 0
         return [self._submit(ids, SamplingParams(**options), self._held[-1], CANARY_PRIORITY) for ids in sequences]
 
     def _until_done(self, keys: Collection[str]) -> dict[str, Any]:
@@ -306,6 +322,18 @@ def _prompt_logprobs(outputs: Sequence[Any], sequences: Sequence[Sequence[int]])
         tuple(entry[token].logprob for entry, token in zip(output.prompt_logprobs[1:], ids[1:], strict=True))
         for output, ids in zip(outputs, sequences, strict=True)
     )
+
+
+def _flat(prompt_logprobs: Any, k: int) -> tuple[Any, Any]:
+    """Return `[L - 1, 1 + k]` token ids and log-probabilities: at each position its own token, then the top k."""
+    ids, logprobs = (np.array(prompt_logprobs.token_ids, np.int32), np.array(prompt_logprobs.logprobs, np.float32))
+    return ids.reshape(-1, 1 + k), logprobs.reshape(-1, 1 + k)
+
+
+def _top(ids: Any, logprobs: Any, start: int) -> TopTokens:
+    """Return the most probable tokens from a position on, from the arrays of `_flat`."""
+    top = (array(code, part[start - 1 :, 1:].tobytes()) for code, part in (("i", ids), ("f", logprobs)))
+    return TopTokens(ids.shape[1] - 1, *top)
 
 
 def _rollout(request: Request, policy: Policy, output: Any) -> Rollout:

@@ -49,6 +49,20 @@ def test_settings_that_do_not_fit_are_refused_together() -> None:
     ]
 
 
+def test_what_the_teacher_returns_fits_the_loss() -> None:
+    found = problems(*DISTILL, "learner.jsd_beta=0.5")
+    assert found == [
+        "learner.jsd_beta=0.5: the sampled token alone estimates the reverse KL divergence; use learner.jsd_beta=1, or "
+        "teacher.top_logprobs=16"
+    ]
+    (problem,) = problems(*DISTILL, "teacher.top_logprobs=4", "learner.trl.entropy_coef=0.1")
+    assert problem.startswith("learner.trl.entropy_coef=0.1: teacher.top_logprobs=4 replaces TRL's loss")
+    (problem,) = problems(*QUICK, "teacher.top_logprobs=4")
+    assert problem.startswith("teacher.top_logprobs=4: learner=grpo has no teacher")
+    run = load("teacher.top_logprobs=64", "learner.jsd_beta=0", "sampler.engine.max_logprobs=5")
+    assert teacher_sampler(run, on_gpu=False).model_dump()["engine"] == {"max_logprobs": 64}
+
+
 def test_a_server_cannot_be_the_teacher() -> None:
     found = problems(*DISTILL, "sampler=server", "sampler.url=http://127.0.0.1:8000/v1")
     assert "sampler=server: learner=distill starts engines for the teacher" in found[-1]

@@ -25,6 +25,7 @@ WORDS = (
     "data.validation=null",
     *(f"data.mixture.{name}={{source: embedded:{name}/train, graders: [correct], weight: 1}}" for name in FAMILIES),
     *(f"teacher.by_family.{name}.adapter=expert_{name}" for name in FAMILIES),
+    "teacher.top_logprobs=8",
     "loop.steps=2",
     "loop.prompts_per_step=2",
     "loop.completions_per_prompt=4",
@@ -68,8 +69,13 @@ def assert_recorded(folder: Path, step: int, experts: Mapping[str, Any]) -> None
     assert len(groups) == 2
     for group in groups:
         expert = experts[group.task.id.partition("/")[0]]
-        for rollout, recorded in zip(group.rollouts, group.teacher_logprobs, strict=True):
+        for rollout, recorded, top in zip(group.rollouts, group.teacher_logprobs, group.teacher_top, strict=True):
             ids = torch.tensor([[*rollout.prompt_ids, *rollout.completion_ids]])
             with torch.no_grad():
-                scores = torch.log_softmax(expert(ids).logits[0, :-1], -1).gather(1, ids[0, 1:, None])[:, 0]
-            assert recorded == pytest.approx(scores[len(rollout.prompt_ids) - 1 :].tolist(), abs=1e-4)
+                scores = torch.log_softmax(expert(ids).logits[0, len(rollout.prompt_ids) - 1 : -1], -1)
+            own = scores.gather(1, torch.tensor(rollout.completion_ids)[:, None])[:, 0]
+            assert recorded == pytest.approx(own.tolist(), abs=1e-4)
+            assert top is not None
+            best = torch.tensor(top.ids.tolist()).view(-1, 8)
+            assert top.logprobs.tolist() == pytest.approx(scores.gather(1, best).flatten().tolist(), abs=1e-4)
+            assert top.logprobs.tolist() == pytest.approx(scores.topk(8).values.flatten().tolist(), abs=1e-4)

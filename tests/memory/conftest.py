@@ -41,6 +41,7 @@ def make_run() -> Callable[..., RunConfig]:
             "sampler": {"kind": "vllm", "max_completion_tokens": 512},
             "learner": {"kind": "grpo", "adapter": {"rank": 32}},
             "graders": {"correct": {"use": "exact"}},
+            "teacher": {},
         }
         return RunConfig.model_validate(
             {"output_dir": "out"} | {name: value | changes.get(name, {}) for name, value in values.items()}

@@ -51,6 +51,16 @@ def test_the_forecast_knows_a_quantized_base_model(make_run: MakeRun, small: Mod
     assert quantized == plain
 
 
+def test_the_divergence_from_a_teacher_needs_all_logits(make_run: MakeRun, small: ModelShape) -> None:
+    def logits(k: int) -> int:
+        run = make_run(learner={"kind": "distill"}, teacher={"path": "embedded:tiny", "top_logprobs": k})
+        sizes = Sizes(completions_per_micro_batch=2)
+        return learner_bytes(run, small, sizes, prompt_tokens=250, on_gpu=False)["logits"]
+
+    assert logits(16) == 4 * 4 * 2 * make_run().sampler.max_completion_tokens * 151_936
+    assert logits(0) < logits(16)
+
+
 def test_a_pass_on_a_gpu(small: ModelShape) -> None:
     batch = MicroBatch(rows=2, prompt_tokens=250, completion_tokens=512, gradient_checkpointing=False)
     parts = pass_bytes(small, batch, lora_rank=32, dtype="bfloat16", on_gpu=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from safetensors.numpy import load_file, save_file
 from rft.errors import LearnError
 from rft.run_folder.token_shards import read_shard, remove_shards, shard_of, write_shard
 from rft.turns import Author, Turn
-from rft.types import GradedGroup, Policy, StopReason
+from rft.types import GradedGroup, Policy, StopReason, TopTokens
 
 OLD, NEW = Policy(version=6, fingerprint="six"), Policy(version=7, fingerprint="seven")
 THIRD = float(np.float32(-1 / 3))
@@ -134,8 +135,9 @@ def test_old_shards_are_removed(tmp_path: Path, make_group: Make) -> None:
 
 def test_the_teachers_log_probabilities_come_back(tmp_path: Path, make_group: Make) -> None:
     first, last, cut = batch(make_group)
+    top = TopTokens(2, array("i", [7, 2, 0, 9, 4, 1]), array("f", [THIRD, -0.0, -40.0, -1e-8, -0.5, -1.0]))
     taught = [
-        replace(first, teacher_logprobs=((THIRD, -0.0, -40.0), None)),
+        replace(first, teacher_logprobs=((THIRD, -0.0, -40.0), None), teacher_top=(top, None)),
         replace(last, teacher_logprobs=((),)),
         replace(cut, teacher_logprobs=((-0.25,),)),
     ]
@@ -145,6 +147,7 @@ def test_the_teachers_log_probabilities_come_back(tmp_path: Path, make_group: Ma
         ((),),
         ((-0.25,),),
     ]
+    assert [group.teacher_top for group in read_shard(tmp_path, 8)] == [(top, None), (), ()]
     assert load_file(shard_of(tmp_path, 8))["teacher_logprobs"].dtype == np.float32
     write_shard(tmp_path, 9, [first])
     assert "teacher_logprobs" not in load_file(shard_of(tmp_path, 9))

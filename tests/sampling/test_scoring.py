@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
+from array import array
 from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
 from rft.errors import SampleError, SamplersLost
+from rft.sampling.engine import TopRequest, Tops
 from rft.sampling.engines import Engines
 from rft.sampling.fake_engine import FakeEngine
 from rft.sampling.sampler_events import SamplerLost, SamplerReplaced
-from rft.types import Logprobs
+from rft.types import Logprobs, TopTokens
 
 from .fake_fleets import SPEC, World, make_spec, run
 
@@ -56,6 +59,16 @@ def test_sequences_are_scored_under_the_loaded_policy(published: Any) -> None:
         return before, await world.fleet.logprobs(SEQUENCES)
 
     assert run(job, make_spec()) == (((-1.0, -1.0), (-1.0,)), ((-2.0, -2.0), (-2.0,)))
+
+
+def test_the_most_probable_tokens_are_those_of_the_loaded_policy(published: Any) -> None:
+    async def job(world: World) -> Tops:
+        await world.fleet.load(published(1, -2.0, -1.0))
+        return await world.fleet.top_logprobs(SEQUENCES, TopRequest(2, (2, 1)))
+
+    logprobs, tops = run(job, make_spec())
+    assert logprobs == ((-2.0, -2.0), (-2.0,))
+    assert tops == (TopTokens(2, array("i", [0, 1]), array("f", [math.log(0.5)] * 2)),) * 2
 
 
 def test_calls_are_spread_over_the_samplers(gate: threading.Event) -> None:

@@ -89,6 +89,7 @@ class RunTeachers:
             lambda task: families[task.family] if families else self.all[0].fleet,
             max_fault_share=run.grading.max_fault_share,
             fault_window=run.grading.fault_window_completions,
+            top_logprobs=run.teacher.top_logprobs,
         )
         """Scores the completions of training."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from array import array
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
@@ -13,7 +14,8 @@ from rft.errors import GradeError, SampleError, SamplersLost
 from rft.metrics.drops import count_drops
 from rft.metrics.step import step_metrics
 from rft.run.teachers.teacher_scores import TeacherPanel
-from rft.types import GradedGroup, Logprobs, Policy, Rollout, Score, Status, StopReason, Task
+from rft.sampling.engine import TopRequest, Tops
+from rft.types import GradedGroup, Logprobs, Policy, Rollout, Score, Status, StopReason, Task, TopTokens
 
 BAD = 99
 """A token that the fake teacher does not know."""
@@ -33,6 +35,15 @@ class FakeTeacher:
         if any(BAD in ids for ids in sequences):
             raise self._error("teacher 0 failed to score: token 99 is out of vocabulary")
         return tuple(tuple(self._scores.get(token, -token / 8) for token in ids[1:]) for ids in sequences)
+
+    async def top_logprobs(self, sequences: Sequence[Sequence[int]], request: TopRequest) -> Tops:
+        """The k best are tokens 0 to k - 1; at token t each has the log-probability -t."""
+        rows = await self.logprobs(sequences)
+        tops = []
+        for ids, start in zip(sequences, request.starts, strict=True):
+            best = [self._scores.get(-token, -float(token)) for token in ids[start:] for _ in range(request.k)]
+            tops.append(TopTokens(request.k, array("i", list(range(request.k)) * len(ids[start:])), array("f", best)))
+        return rows, tuple(tops)
 
 
 def rollout(task: str, index: int, completion: tuple[int, ...]) -> Rollout:
@@ -114,6 +125,25 @@ def test_a_score_that_is_not_finite_is_no_score(make_task: Callable[..., Task], 
     first, _ = grade(FakeTeacher(scores={8: value}), GOOD, make_task)
     assert first.teacher_logprobs == (None, (-0.75,))
     assert first.grades[0].scores["teacher"].reason == f"the log-probability of token 1 is {value}"
+    assert first.rewards == [None, -0.25]
+
+
+def test_the_most_probable_tokens_of_completions_are_recorded(make_task: Callable[..., Task]) -> None:
+    rollouts = [*GOOD[1:], rollout("b", 1, (4, BAD))]
+    first, second = grade(FakeTeacher(), rollouts, make_task, top_logprobs=2)
+    of_8 = TopTokens(2, array("i", [0, 1, 0, 1]), array("f", [-4.0, -4.0, -8.0, -8.0]))
+    assert first.teacher_top == (of_8, TopTokens(2, array("i", [0, 1]), array("f", [-6.0, -6.0])))
+    assert first.teacher_logprobs == ((-0.5, -1.0), (-0.75,))
+    assert (
+        [top is None for top in second.teacher_top] == [row is None for row in second.teacher_logprobs] == [False, True]
+    )
+    assert second.rewards == [0.25, None]
+
+
+def test_a_most_probable_token_without_a_number_is_no_score(make_task: Callable[..., Task]) -> None:
+    first, _ = grade(FakeTeacher(scores={-8: float("nan")}), GOOD, make_task, top_logprobs=3)
+    assert first.teacher_top[0] is first.teacher_logprobs[0] is None
+    assert first.grades[0].scores["teacher"].reason == "a log-probability of the best tokens at token 1 is nan"
     assert first.rewards == [None, -0.25]
 
 
