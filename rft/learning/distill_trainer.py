@@ -86,31 +86,30 @@ class DistillTrainer(LeanTrainer):
         """Return the mean divergence over the step's tokens; without the teacher's top tokens, TRL's loss."""
         if "teacher_top_ids" not in inputs:
             return super()._policy_loss(model, inputs)
-        logits_btv = self._logits(model, inputs)
-        log_z_bt = logits_btv.logsumexp(-1)
+        logprobs_btv = self._all_logprobs(model, inputs)
         ids_btk, teacher_btk = inputs["teacher_top_ids"].long(), inputs["teacher_top_logprobs"]
-        vocabulary = logits_btv.shape[-1]
+        vocabulary = logprobs_btv.shape[-1]
         # A teacher may have rows for more tokens than the tokenizer has.
         is_known_btk = (teacher_btk > -math.inf) & (ids_btk < vocabulary)
         teacher_btk = with_rest(teacher_btk, is_known_btk, vocabulary=vocabulary)
-        student_btk = coarse_logprobs(logits_btv, log_z_bt, ids_btk, is_known_btk)
+        student_btk = coarse_logprobs(logprobs_btv, ids_btk, is_known_btk)
         loss_bt = divergence(student_btk, teacher_btk, beta=self._beta)
         mask_bt = trained_mask(inputs)
         with torch.no_grad():
-            sampled_bt = logits_btv.gather(-1, inputs["completion_ids"].unsqueeze(-1)).squeeze(-1) - log_z_bt
+            sampled_bt = logprobs_btv.gather(-1, inputs["completion_ids"].unsqueeze(-1)).squeeze(-1)
             if "old_per_token_logps" not in inputs:  # the first optimizer step on this batch
                 inputs["old_per_token_logps"] = sampled_bt
                 self._compare(sampled_bt, inputs)
-            # Row by row, because each has as many probabilities as logits.
-            expected = [(row.softmax(-1) * row).sum(-1) for row in logits_btv]
-            metrics = {"divergence": loss_bt, "entropy": log_z_bt - torch.stack(expected)}
+            # Row by row, because each takes the memory of its logits again.
+            entropy_bt = torch.stack([torch.special.entr(row.exp()).sum(-1) for row in logprobs_btv])
+            metrics = {"divergence": loss_bt, "entropy": entropy_bt}
             self._record(metrics | {"teacher_rest": teacher_btk[..., -1].exp()}, mask_bt)
         if self._corrects:
             loss_bt = loss_bt * inputs["importance_sampling_ratio"]
         return (loss_bt * mask_bt).sum() / inputs["num_items_in_batch"].clamp(min=1)
 
-    def _logits(self, model: Any, inputs: dict[str, Any]) -> Tensor:
-        """Return `[B, T, V]` logits of the completion tokens in float32, divided by the temperature."""
+    def _all_logprobs(self, model: Any, inputs: dict[str, Any]) -> Tensor:
+        """Return `[B, T, V]` log-probabilities at the completion tokens, in float32 and at the sampling temperature."""
         width = inputs["completion_ids"].shape[1]
         ids = torch.cat([inputs["prompt_ids"], inputs["completion_ids"]], dim=1)
         attention = torch.cat([inputs["prompt_mask"], inputs["completion_mask"]], dim=1)
@@ -118,7 +117,7 @@ class DistillTrainer(LeanTrainer):
         with self.accelerator.autocast():
             logits = model(input_ids=ids, attention_mask=attention, use_cache=False, **few).logits
         logits_btv = logits[:, -width - 1 : -1].float()
-        return logits_btv if self.temperature == 1 else logits_btv / self.temperature
+        return torch.log_softmax(logits_btv if self.temperature == 1 else logits_btv / self.temperature, -1)
 
     def _record(self, metrics: dict[str, Tensor], mask_bt: Tensor) -> None:
         """Record the means of `[B, T]` metrics over the counted tokens."""

@@ -19,18 +19,16 @@ MIN_REST = 1e-6
 """Least probability of the rest: below, 1 minus the sum of the others is only rounding in float32."""
 
 
-def coarse_logprobs(logits_btv: Tensor, log_z_bt: Tensor, ids_btk: Tensor, is_known_btk: Tensor) -> Tensor:
+def coarse_logprobs(logprobs_btv: Tensor, ids_btk: Tensor, is_known_btk: Tensor) -> Tensor:
     """Return `[B, T, K + 1]` the student's log-probabilities of K tokens and of the rest.
 
     Args:
-        logits_btv: The student's logits, divided by the temperature.
-        log_z_bt: Logarithm of the sum of their exponentials.
+        logprobs_btv: Of the whole vocabulary.
         ids_btk: The tokens.
         is_known_btk: Whether a token counts on its own; otherwise it belongs to the rest.
     """
-    vocabulary = logits_btv.shape[-1]
-    logprobs_btk = logits_btv.gather(-1, ids_btk.clamp(max=vocabulary - 1)) - log_z_bt.unsqueeze(-1)
-    return with_rest(logprobs_btk, is_known_btk, vocabulary=vocabulary)
+    vocabulary = logprobs_btv.shape[-1]
+    return with_rest(logprobs_btv.gather(-1, ids_btk.clamp(max=vocabulary - 1)), is_known_btk, vocabulary=vocabulary)
 
 
 def with_rest(logprobs_btk: Tensor, is_known_btk: Tensor, *, vocabulary: int) -> Tensor:

@@ -25,9 +25,9 @@ TILE_TOKENS, TILE_VOCABULARY = 4096, 32_768
 TILES_ON_CPU = 8.25
 """Tiles in float32 that exist at once in the backward pass without Triton: the logits, their scaled, normalized and
 exponential values, the gradient, the mask of the targets, and two intermediate results."""
-WHOLE_LOGITS = 4
-"""Tensors of all logits in float32 that exist at once in the backward pass without tiles: the logits, the gradients
-through their normalization and through the chosen tokens, and an intermediate result."""
+WHOLE_LOGITS = 3
+"""Tensors of all logits in float32 that exist at once in the backward pass without tiles: the log-probabilities, their
+gradient, and that of the logits; measured."""
 OPTIMIZER_BYTES = 12
 """A trained weight has a gradient and two moments of Adam, all in float32."""
 MOMENTS_BYTES = 8
