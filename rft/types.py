@@ -365,8 +365,7 @@ class GradedGroup:
         for given in ([None if row is None else len(row) for row in self.teacher_logprobs], tops):
             fits = len(given) == len(expected) and all(a in (None, b) for a, b in zip(given, expected, strict=True))
             if given and not fits:
-                counts = f"completions of {expected} tokens but {given} log-probabilities of the teacher"
-                raise ValueError(f"group of task {self.task.id}: {counts}")
+                raise ValueError(f"group of task {self.task.id}: completions of {expected} tokens but {given} scores")
 
     @property
     def rewards(self) -> list[float | None]:
