@@ -4,12 +4,13 @@
     python benchmarks/distillation.py sampler=transformers           with keys of `rft train` for all runs
     python benchmarks/distillation.py --teacher <run folder>         with a teacher that is there already
     python benchmarks/distillation.py --start hard                   on tasks that the base model never solves
+    python benchmarks/distillation.py --distill learner.jsd_beta=0   with keys of the distilled runs alone
 
 The teacher is the result of a quickstart with a seed of its own; with `--start hard`, of SFT, then GRPO,
 on the tasks of three_arms.py. Two fresh adapters for each seed then learn the same tasks, one with GRPO, the other from
-the teacher. Both sample the same number of completions per step, with the same settings apart from `learner`, and are
-measured on the same held-out tasks. A run has reached the teacher at the first measurement within the 95% interval of
-the teacher's score, or above it. On the hard start, distillation has half of GRPO's steps.
+the teacher. Both sample the same number of completions per step, with the same settings apart from `learner` and what
+the teacher returns, and are measured on the same held-out tasks. A run has reached the teacher at the first measurement
+within the 95% interval of the teacher's score, or above it. On the hard start, distillation has half of GRPO's steps.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ from rft.metrics.intervals import Estimate
 
 TASKS = "embedded:chain_sum/test"
 """The held-out tasks of the quickstart; no run trains on them."""
+DISTILLING = ("teacher.top_logprobs=16",)
+"""Keys of the distilled runs: the student compares itself with the teacher over 16 tokens, of 104 in the vocabulary."""
 HARD_LEARNING = ("learner.learning_rate=4e-3", "learner.trl.lr_scheduler_type=linear")
 """Learning rate of both learners on the hard start, which falls to 0 over the steps of each run."""
 
@@ -72,6 +75,12 @@ def main() -> None:
     parser.add_argument(
         "--every", type=int, help="steps between two measurements (default: 2, and 10 on the hard start)"
     )
+    parser.add_argument(
+        "--distill",
+        action="append",
+        metavar="KEY",
+        help="key of the distilled runs; repeat it for several (default: teacher.top_logprobs=16)",
+    )
     parser.add_argument("keys", nargs="*", help="keys of `rft train` for all runs, such as sampler=transformers")
     given = parser.parse_args()
     print(f"{report.machine()}\n", flush=True)
@@ -86,7 +95,8 @@ def compare(folder: Path, given: argparse.Namespace) -> list[Comparison]:
     start = hard_start(folder, given) if given.start == "hard" else quickstart(folder, given)
     score = commands.measured(start.teacher, "after")
     print(f"teacher: {score.text()}", flush=True)
-    learners = {"grpo": ["learner=grpo"], "distill": ["learner=distill", f"teacher.adapter={start.teacher}"]}
+    own = given.distill or DISTILLING
+    learners = {"grpo": ["learner=grpo"], "distill": ["learner=distill", f"teacher.adapter={start.teacher}", *own]}
     comparisons = []
     for seed in range(given.seeds):
         scores = {}
