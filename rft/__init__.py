@@ -12,6 +12,7 @@ __version__ = "0.1.0"
 
 _MODULES = {
     "Audit": "rft.api.audit",
+    "Feasibility": "rft.api.feasibility",
     "Grading": "rft.api.grade",
     "Measurement": "rft.api.evaluate",
     "Pairs": "rft.api.pairs",
@@ -25,6 +26,7 @@ _MODULES = {
     "compare": "rft.api.compare",
     "continue_run": "rft.api.continue_run",
     "evaluate": "rft.api.evaluate",
+    "feasibility": "rft.api.feasibility",
     "grade": "rft.api.grade",
     "open_run": "rft.api.run",
     "pairs": "rft.api.pairs",

@@ -6,6 +6,8 @@ from rft.api.compare import compare as compare
 from rft.api.continue_run import continue_run as continue_run
 from rft.api.evaluate import Measurement as Measurement
 from rft.api.evaluate import evaluate as evaluate
+from rft.api.feasibility import Feasibility as Feasibility
+from rft.api.feasibility import feasibility as feasibility
 from rft.api.grade import Grading as Grading
 from rft.api.grade import grade as grade
 from rft.api.pairs import Pairs as Pairs

@@ -11,6 +11,7 @@
     |   |-- SamplersLost     too few samplers remain, and no replacement could be started
     |   `-- ServerLost       the server of a remote sampler cannot be reached, or was restarted
     |-- GradeError           a grader failed too often
+    |-- Infeasible           a run is not worth starting (feasibility=refuse)
     |-- EpisodeError         an environment cannot run
     |-- RetrievalError       the store of passages failed too often
     |-- LearnError           the learner failed
@@ -90,6 +91,10 @@ class ServerLost(SampleError):
 
 class GradeError(RftError):
     """A grader failed more often than the configuration allows."""
+
+
+class Infeasible(RftError):
+    """The rewards of samples say that a run is not worth starting, and its configuration refuses such runs."""
 
 
 class EpisodeError(RftError):

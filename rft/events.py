@@ -7,6 +7,7 @@
     DuplicatesDropped
     PartsStarted                        when samplers and learner are ready
     Measured                            held-out tasks: before, during and after the run
+    FeasibilityMeasured                 before the first step, with feasibility=warn or refuse
     LossMeasured                        before the StepTrained of its step, if the run learns from demonstrations
     StepTrained ... StepFinished        for each step; Measured comes between the two
     CheckpointSaved                     after the StepFinished of its step
@@ -91,6 +92,16 @@ class Measured:
     """The last step that the policy was trained on; 0 for the base model."""
     estimate: Estimate
     """Mean of the metric over tasks, with its 95% interval."""
+    groups: tuple[GradedGroup, ...]
+    """All rollouts with their grades."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FeasibilityMeasured:
+    """Training tasks were sampled before the first step, to judge whether the run is worth its time."""
+
+    report: Mapping[str, Any]
+    """The content of feasibility.json."""
     groups: tuple[GradedGroup, ...]
     """All rollouts with their grades."""
 
@@ -182,6 +193,7 @@ Event = (
     | DuplicatesDropped
     | PartsStarted
     | Measured
+    | FeasibilityMeasured
     | LossMeasured
     | StepTrained
     | CheckpointSaved

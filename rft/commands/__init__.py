@@ -89,6 +89,7 @@ COMMANDS = (
         name="audit",
         summary="probe graders before training, to discover how a model could exploit them",
     ),
+    Command(name="feasibility", summary="sample training tasks, and say whether a run is worth starting"),
     Command(name="serve-grader", summary="serve rewards over HTTP"),
     Command(name="status", summary="show what a run does right now", has_options=True),
     Command(name="config", summary="explain a key of the configuration"),

@@ -27,6 +27,7 @@ SCHEMAS: Mapping[str, type[Section]] = {
     "grade": GradeConfig,
     "pairs": PairsConfig,
     "audit": AuditConfig,
+    "feasibility": RunConfig,
     "serve_grader": ServeConfig,
 }
 """The schema of each primary file in `conf/`, named without `.yaml`."""

@@ -21,6 +21,7 @@ from rft.config.catalog import command_of
 from rft.config.command_line import read_line
 from rft.config.compose import load, register, usable_overrides
 from rft.config.epochs import both_lengths
+from rft.config.feasibility_problems import measured_problems
 from rft.config.pairs import PairsConfig, pairs_problems
 from rft.config.presets import COMPOSING, conf_dir, explained
 from rft.config.problems import (
@@ -148,6 +149,24 @@ def written_out(words: Sequence[str], key: str = "completions") -> list[str]:
     """
     words = [re.sub("^(\\+*)data\\.test=", r"\1data.tasks=", word) for word in words] if key == "tasks" else words
     return [re.sub("^(\\+*)data=", rf"\1data.{key}=", word) for word in words]
+
+
+def load_feasibility(overrides: Sequence[str], output_dir: str | None = None) -> RunConfig:
+    """Load the configuration of `rft feasibility`: that of the run in question, with `out=` for its result.
+
+    Raises:
+        ConfigError: Contains all problems.
+    """
+    words = [re.sub(r"^(\+*)out=", r"\1feasibility.out=", word) for word in overrides]
+    words += [f"output_dir={output_dir}"] if output_dir else []
+
+    def problems(run: RunConfig) -> list[str]:
+        resumed = {"resume": run.resume, "or_resume": run.or_resume or None}
+        wrong = [f"{key}: rft feasibility looks at a run that starts" for key, value in resumed.items() if value]
+        own = [] if run.feasibility.mode != "off" else measured_problems(run, "rft feasibility")
+        return [*wrong, *own, *both_lengths(run, given_keys(words)), *problems_with_start(run)]
+
+    return with_start(load(RunConfig, "feasibility", words, problems))
 
 
 def load_service(overrides: Sequence[str]) -> ServeConfig:

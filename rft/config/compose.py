@@ -52,6 +52,8 @@ from rft.redaction import hide_in_words
 Config = TypeVar("Config", bound=BaseModel)
 MISSING = "???"
 HOW_TO_WRITE = "write key=value; a value with = , ~ or brackets in quotes, as \"key='a, b'\""
+NAMED_BY = {"learner.adapter": "method", "feasibility": "mode"}
+"""The key that a text in place of a section sets."""
 ONE_VALUE = "several values; write key=[a,b] for a list, \"key='a,b'\" for a text, or add --multirun for a run of each"
 
 
@@ -276,16 +278,16 @@ def usable_overrides(
         elif is_group or override.is_delete() or key.startswith(("hydra.", "hydra/")):
             usable.append(text)
         else:
-            usable.append("++" + _with_method_key(text.lstrip("+"), override))
+            usable.append("++" + _with_name_key(text.lstrip("+"), override))
     return usable, problems
 
 
-def _with_method_key(text: str, override: Override) -> str:
+def _with_name_key(text: str, override: Override) -> str:
     """Return `learner.adapter.method=dora` for `learner.adapter=dora`; Hydra accepts further keys beside it."""
-    is_name = isinstance(override.value(), str | ChoiceSweep)
-    if override.key_or_group != "learner.adapter" or not is_name:
+    section = str(override.key_or_group)
+    if section not in NAMED_BY or not isinstance(override.value(), str | ChoiceSweep):
         return text
-    return text.replace("learner.adapter=", "learner.adapter.method=", 1)
+    return text.replace(f"{section}=", f"{section}.{NAMED_BY[section]}=", 1)
 
 
 def _grammar_problem(text: str) -> str:

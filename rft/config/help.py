@@ -94,6 +94,16 @@ rft audit: probe graders, or an environment, before training; writes audit.json 
 The exit code is 1 if a probe fails. `rft train` then refuses graders that failed until an audit passes, unless you set
 audit=warn or audit=off.
 """,
+    "feasibility": """\
+rft feasibility: sample training tasks with the policy that a run starts from, and say whether the run is worth
+starting. It takes the keys of rft train; writes feasibility.json. The exit code is 1 if the verdict is no-go.
+
+  rft feasibility experiment=quickstart
+  rft feasibility experiment=quickstart feasibility.max_tasks=64 feasibility.price_per_hour=2.5 out=feasibility.json
+  rft feasibility experiment=quickstart learner=fake         without the learner: its time is not measured
+
+rft train feasibility=refuse does the same before the first step, and ends the run if the verdict is no-go.
+""",
     "serve_grader": """\
 rft serve-grader: answer POST /grade with rewards until Ctrl-C. The service does not authenticate its clients.
 

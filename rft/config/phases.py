@@ -6,6 +6,7 @@ from typing import Literal
 
 Phase = Literal[
     "demonstrations",
+    "feasibility",
     "pass rate",
     "reference",
     "train",

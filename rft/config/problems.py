@@ -15,6 +15,7 @@ from rft.config.arm_problems import arm_problems
 from rft.config.environment import plays_episodes
 from rft.config.environment_problems import audited_environment_problems, environment_problems
 from rft.config.epochs import epoch_problems, staleness_problem
+from rft.config.feasibility_problems import feasibility_problems
 from rft.config.learner_problems import learner_problems
 from rft.config.measurement_problems import measurement_problems
 from rft.config.mixture import SPLITS, guard_problems, mixture_problems, sources, trained_families
@@ -83,6 +84,7 @@ def run_problems(run: RunConfig) -> list[str]:
         *run.sampler.problems(adapter=run.learner.adapter, staleness=run.loop.staleness),
         *learner_problems(run),
         *teacher_problems(run),
+        *feasibility_problems(run),
         *(_graders_of_run_problems(run) or (audit_problems(run) if run.audit == "refuse" else [])),
         *tracker_problems(run.logging.report_to),
         *prometheus_problems(run.logging.prometheus_port),

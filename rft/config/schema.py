@@ -14,6 +14,7 @@ from rft.config.clusters import Cluster, LocalClusterConfig
 from rft.config.environment import EnvironmentConfig, with_environment_score
 from rft.config.evaluation import EvaluationConfig
 from rft.config.families import CurriculumConfig, FamilyConfig
+from rft.config.feasibility import FeasibilityConfig
 from rft.config.fields import (
     FileOrUrl,
     FolderName,
@@ -373,6 +374,7 @@ class RunConfig(Section):
     """Run every check that needs no start, print the plan and stop, like `rft check`."""
     audit: Annotated[Literal["refuse", "warn", "off"], BeforeValidator(_on_or_off)] = "refuse"
     """Reaction to a failed last `rft audit` of these graders: refuse to start, warn, or ignore it."""
+    feasibility: FeasibilityConfig = FeasibilityConfig()
     model: ModelConfig
     data: DataConfig
     retrieval: Retrieval = NoRetrievalConfig()

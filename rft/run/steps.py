@@ -23,6 +23,7 @@ from rft.metrics.pass_rates import filter_by_pass_rate
 from rft.metrics.step import Stopwatch
 from rft.run.demonstration_loop import demonstrations_of, train_on_demonstrations
 from rft.run.evaluation import Evaluation, evaluate
+from rft.run.feasibility import judge_before_training
 from rft.run.inputs.demonstration_check import graded_demonstrations
 from rft.run.inputs.fitting import check_enough
 from rft.run.inputs.prepare import Prepared
@@ -250,6 +251,9 @@ class Steps:
             await self._measure(parts, "pass rate", self.prepared.tasks.train, how=how)
             watch.lap("pass_rate")
         tasks, counts = self._training_tasks()
+        if self.run.feasibility.mode != "off":
+            await judge_before_training(self.run, self.prepared, parts, tasks, self.emit, start_s=seconds["start"])
+            watch.lap("feasibility")
         policy = parts.fleet.policy
         report = StepReport(step=0, policy=policy, metrics=metrics | counts, seconds=seconds | watch.seconds)
         self.emit(StepFinished(report=report))

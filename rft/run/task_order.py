@@ -29,6 +29,32 @@ def task_order(run: RunConfig, tasks: Sequence[Task]) -> ShuffledTasks | MixedTa
     return MixedTasks(tasks, _shares(run, tasks), prompts_per_step=run.loop.prompts_per_step, seed=run.seed)
 
 
+OTHER_ORDER = 7919
+"""Added to the seed for an order that does not begin with the tasks of the first steps."""
+
+
+def first_tasks(run: RunConfig, tasks: Sequence[Task], *, steps: int) -> list[Task]:
+    """Return the tasks of the first steps, in order; with a curriculum, as its first shares choose them."""
+    order = _order(run, tasks, run.seed)
+    return [task for step in range(1, steps + 1) for task in order.of_step(step)]
+
+
+def some_tasks(run: RunConfig, tasks: Sequence[Task], *, count: int) -> list[Task]:
+    """Return up to `count` different tasks in the proportions of the first step, in another order than the run's."""
+    order = _order(run, tasks, run.seed + OTHER_ORDER)
+    steps = -(-min(count, len(tasks)) // run.loop.prompts_per_step)
+    drawn = {task.id: task for step in range(1, steps + 1) for task in order.of_step(step)}
+    return list(drawn.values())[:count]
+
+
+def _order(run: RunConfig, tasks: Sequence[Task], seed: int) -> ShuffledTasks | MixedTasks:
+    """Return an order with the shares of the first step."""
+    if not run.data.mixture:
+        return ShuffledTasks(tasks, run.loop.prompts_per_step, seed)
+    shares = FixedShares(shares_of(run.data, tasks))
+    return MixedTasks(tasks, shares, prompts_per_step=run.loop.prompts_per_step, seed=seed)
+
+
 def shares_of(data: DataConfig, tasks: Sequence[Task]) -> dict[str, float]:
     """Return the share of each trained family in the first step, by name; empty without a mixture.
 

@@ -8,6 +8,7 @@ from rft.events import (
     CheckpointSaved,
     DuplicatesDropped,
     Event,
+    FeasibilityMeasured,
     GraderCallRepeated,
     LearnerRestarted,
     LossMeasured,
@@ -24,7 +25,7 @@ from rft.events import (
     StepTrained,
     Warned,
 )
-from rft.run_folder.recorder import Recorder
+from rft.run_folder.recorder import FEASIBILITY, Recorder
 
 
 class FolderSink:
@@ -50,6 +51,9 @@ class FolderSink:
                 self._recorder.rollouts(event.groups, step=event.report.step, phase="train")
             case Measured():
                 self._recorder.rollouts(event.groups, step=event.step, phase=event.phase)
+            case FeasibilityMeasured():
+                self._recorder.rollouts(event.groups, step=0, phase="feasibility")
+                self._recorder.json(FEASIBILITY, event.report)
             case LossMeasured():
                 self._recorder.losses(event.by_task, step=event.step)
             case CheckpointSaved():
@@ -90,6 +94,8 @@ def event_line(event: Event) -> tuple[str, dict[str, Any]]:
             return "parts_started", dict(event.facts)
         case Measured():
             return "measured", {"phase": event.phase, "step": event.step, **event.estimate.to_json()}
+        case FeasibilityMeasured():
+            return "feasibility_measured", {"verdict": event.report["verdict"]}
         case LossMeasured():
             return "loss_measured", {"step": event.step, "loss": event.loss}
         case StepTrained():

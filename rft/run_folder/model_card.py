@@ -185,7 +185,7 @@ def model_card(
         version=manifest["rft"],
         data=_data(manifest) + _examples(manifest),
         graders=_graders(manifest),
-        results=_results(summary),
+        results=_results(summary) + _feasibility(summary),
         versions=_table(["library", "version"], [("Python", manifest["python"]), *manifest["libraries"].items()]),
         seed=manifest["seed"],
         commit="unknown" if git is None else f"`{git['commit']}`" + (" with uncommitted changes" * git["is_dirty"]),
@@ -353,6 +353,12 @@ def _results(summary: Mapping[str, Any]) -> str:
     if independent := summary.get("independent"):
         notes += f"\n\n{independent_in_words(independent)}."
     return f"{intro}\n\n{table}{notes}{_family_results(summary)}{_arms(summary)}"
+
+
+def _feasibility(summary: Mapping[str, Any]) -> str:
+    """Return what samples said before the run; empty if it took none."""
+    judged = summary.get("feasibility")
+    return f"\n\nFeasibility, judged before the first step: {judged['text']}." if judged else ""
 
 
 def _arms(summary: Mapping[str, Any]) -> str:

@@ -3,6 +3,7 @@
     metrics.jsonl    one line per step             rollouts.jsonl   one line per rollout, enough to grade it again
     summary.json     the result, for scripts        config.yaml      the resolved configuration, without secrets
     events.jsonl     one line per event
+    feasibility.json whether the run is worth starting, if it was measured
     losses.jsonl     one line per measurement of the loss on validation tasks
     rollouts.index   where each line of the rollouts is
 
@@ -48,6 +49,7 @@ LOSSES = "losses.jsonl"
 EVENTS = "events.jsonl"
 MANIFEST = "manifest.json"
 SUMMARY = "summary.json"
+FEASIBILITY = "feasibility.json"
 TOKENS = "tokens"
 """Folder of the recorded batches (`rft.run_folder.token_shards`)."""
 _AFTER = ("after", "after without passages")
@@ -163,6 +165,10 @@ class Recorder:
         manifest = read_manifest(self.folder) | dict(facts)
         self.document(MANIFEST, json.dumps(manifest, indent=2) + "\n")
 
+    def json(self, name: str, obj: Mapping[str, Any]) -> None:
+        """Write a whole JSON file, replacing an existing one."""
+        write_json(self.folder / name, obj)
+
     def summary(self, obj: Mapping[str, Any]) -> Path:
         """Write summary.json, replacing an existing one."""
         write_json(self.folder / SUMMARY, obj)
@@ -186,6 +192,13 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """Return a run's manifest.json."""
     manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     return manifest
+
+
+def read_feasibility(folder: Path) -> dict[str, Any] | None:
+    """Return a run's feasibility.json; None without one."""
+    file = folder / FEASIBILITY
+    report: dict[str, Any] | None = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+    return report
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:

@@ -19,7 +19,7 @@ from rft.run_folder.arms import read_arms
 from rft.run_folder.best_step import BestStep
 from rft.run_folder.model_card import model_card
 from rft.run_folder.recorded_scores import recorded_measurements
-from rft.run_folder.recorder import SUMMARY, Recorder, read_losses, read_metrics, read_rollouts
+from rft.run_folder.recorder import SUMMARY, Recorder, read_feasibility, read_losses, read_metrics, read_rollouts
 from rft.run_folder.result_folders import save_adapter, save_model
 from rft.run_folder.retention_file import retention_of
 from rft.run_folder.summary import build_summary
@@ -68,6 +68,8 @@ def summarize(
         bounds = metric_bounds(run.graders, run.evaluation.metric, graders_by_family(run.data))
         arms = read_arms(recorder.folder, run.evaluation.metric, starts_from_base=run.start is None, bounds=bounds)
         summary["arms"] = None if arms is None else arms.to_json()
+    if (judged := read_feasibility(recorder.folder)) is not None:
+        summary["feasibility"] = {key: judged[key] for key in ("verdict", "text", "reasons", "informative", "held_out")}
     if (retained := retention_of(recorder.folder, run)) is not None:
         summary["retention"] = retained
     summary |= more

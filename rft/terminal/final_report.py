@@ -105,6 +105,8 @@ def final_report(
         _print_text(console, fit["text"])
     for finding in summary.get("watch") or ():
         _print_text(console, f"step {finding['step']}: {finding['text']}")
+    if judged := summary.get("feasibility"):
+        _print_text(console, f"before the run, feasibility was judged: {judged['text']}")
     _print_samples(console, samples)
     if summary["syncs"]:
         proved, syncs = summary["syncs_proved"], summary["syncs"]
