@@ -1,7 +1,7 @@
 """Measures how well `rft feasibility` knows the share of informative groups, and what a run will then see.
 
     python benchmarks/feasibility.py simulate [--repeats 400] [--workers 2]
-    python benchmarks/feasibility.py run --settings 0 1 2 3 --out feasibility.jsonl     # in pieces, if time is short
+    python benchmarks/feasibility.py run --out feasibility.jsonl     # continues; --settings 0 1 2 runs some
     python benchmarks/feasibility.py table feasibility.jsonl
 
 `simulate` draws tasks from populations of pass rates, so the true share is known. It reports how often the estimate is
@@ -265,7 +265,10 @@ def main() -> int:
         return print_simulation(given.repeats, given.workers)
     if given.part == "table":
         return print_runs(given.file)
+    done = [json.loads(line)["setting"] for line in given.out.read_text().splitlines()] if given.out.exists() else []
     for number in given.settings:
+        if list(SETTINGS[number]) in done:
+            continue
         line = judged(number)
         with given.out.open("a") as file:
             file.write(json.dumps(line) + "\n")

@@ -42,6 +42,7 @@ LIGHT_COMMANDS = (
     "grade",
     "pairs",
     "audit",
+    "feasibility",
     "serve_grader",
     "config",
     "completion",

@@ -103,6 +103,7 @@ def judge(run: RunConfig, console: Console) -> Feasibility:
         RftError: The message gives reason and remedy.
     """
     _refuse_file(run)
+    run = run.model_copy(update={"storage": None})
     require_packages_here(run)
     refuse_early(run)
     inputs = read_inputs(run, needs_training_tasks=True, output=Path(run.output_dir))

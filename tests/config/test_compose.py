@@ -71,8 +71,8 @@ def test_unknown_keys_are_all_reported_with_the_nearest() -> None:
         f"loop.setps is unknown; did you mean loop.steps? Allowed in loop: {LOOP_KEYS}",
         f"loop.prompt_per_step is unknown; did you mean loop.prompts_per_step? Allowed in loop: {LOOP_KEYS}",
         "lop is unknown; did you mean loop? Allowed at the top: seed, name, output_dir, resume, or_resume, start, "
-        "start_mode, storage, storage_timeout_s, dry_run, audit, model, data, retrieval, loop, sampler, learner, "
-        "teacher, environment, tools, graders, grading, evaluation, logging, cluster",
+        "start_mode, storage, storage_timeout_s, dry_run, audit, feasibility, model, data, retrieval, loop, sampler, "
+        "learner, teacher, environment, tools, graders, grading, evaluation, logging, cluster",
     ]
 
 
