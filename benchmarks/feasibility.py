@@ -93,7 +93,7 @@ class Cell(NamedTuple):
 def simulated(cell: tuple[str, int, int], *, repeats: int) -> Cell:
     """Simulate one cell: estimates of feasibility, and runs at an unchanged policy."""
     name, num_tasks, size = cell
-    draw = np.random.default_rng(abs(hash((num_tasks, size))) + list(POPULATIONS).index(name))
+    draw = np.random.default_rng([num_tasks, size, list(POPULATIONS).index(name)])
     many = POPULATIONS[name](np.random.default_rng(0), 400_000)
     truth = float(np.mean(1 - many**size - (1 - many) ** size))
     within = covered = predicted = 0
@@ -131,7 +131,7 @@ def power(held_out: int, completions: int, kind: str, *, repeats: int) -> tuple[
         kind: `spread`: all tasks get better; `whole`: some tasks are solved now, and the others stay.
         repeats: Number of simulated comparisons.
     """
-    draw = np.random.default_rng(held_out + completions)
+    draw = np.random.default_rng([held_out, completions])
     shown, differences = 0, []
     for _ in range(repeats):
         trained = draw.binomial(SAMPLES, draw.beta(0.7, 1.3, 160))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from rft.cluster.versions import require_packages_here
 from rft.config import RunConfig
 from rft.config.commands import load_feasibility
 from rft.config.epochs import with_steps
-from rft.config.overrides import Overrides
+from rft.config.overrides import Overrides, to_words
 from rft.errors import OutputError
 from rft.evidence.feasibility_verdict import NO_GO
 from rft.run.base_models.merged_start import with_merged_start
@@ -76,7 +76,8 @@ def feasibility(*overrides: Overrides, quiet: bool = False) -> Feasibility:
         judged = rft.feasibility("experiment=quickstart", "loop.completions_per_prompt=16")
         judged.verdict, judged.report["informative"]["share"]
     """
-    return judge(configuration(load_feasibility, overrides), make_console(quiet=quiet))
+    run = configuration(load_feasibility, overrides)
+    return judge(run, command=["rft.feasibility", *to_words(overrides)], console=make_console(quiet=quiet))
 
 
 def plan_feasibility(run: RunConfig, console: Console) -> Plan:
@@ -92,11 +93,12 @@ def plan_feasibility(run: RunConfig, console: Console) -> Plan:
     return replace(plan, title="feasibility can be measured for a run with these settings:", rows={**rows, **plan.rows})
 
 
-def judge(run: RunConfig, console: Console) -> Feasibility:
+def judge(run: RunConfig, *, command: Sequence[str], console: Console) -> Feasibility:
     """Judge a run with a checked configuration; write feasibility.json and the samples.
 
     Args:
         run: The configuration of the run in question.
+        command: The command line, for the manifest.
         console: Shows the progress.
 
     Raises:
@@ -112,7 +114,7 @@ def judge(run: RunConfig, console: Console) -> Feasibility:
         with counted(console, "checking prompts") as tell:
             prepared = render_prompts(inputs, tell)
         run = with_steps(run, len(prepared.tasks.train))
-        recorder = open_recorder(run, prepared, ["rft.feasibility"], None)
+        recorder = open_recorder(run, prepared, command, None)
         progress = Progress(console)
         progress.start(0)
         try:

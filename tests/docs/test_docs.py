@@ -38,6 +38,7 @@ NOT_RUN = {
     "rft sample --adapter": RUN_ELSEWHERE,
     "rft view": "needs runs; tests/evidence/test_viewer.py has one",
     "rft compare": "needs runs; tests/evidence/test_compared.py has some",
+    "rft feasibility": "takes hundreds of samples; tests/api/test_feasibility.py runs it",
     "rft data": "needs task files; tests/commands/test_data.py has some",
     "rft index": "needs passages; tests/retrieval/test_index.py makes and checks an index of some",
     "rft train retrieval=": "needs an index; tests/run/test_retrieval.py has one",
