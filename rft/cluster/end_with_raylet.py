@@ -2,6 +2,7 @@
 
     python -I -S end_with_raylet.py <program> <argument> ...
 
+With `wait` in place of the program, the script itself stands in for an agent, and does nothing until the raylet ends.
 Without it, an agent first reports the end of the raylet to the head, and waits for a minute if the head is gone, too.
 The signal remains set when the agent replaces this script: man 2 prctl, PR_SET_PDEATHSIG.
 """
@@ -14,6 +15,7 @@ import signal
 import sys
 
 PR_SET_PDEATHSIG = 1
+WAIT = "wait"
 RAYLET_PID = "RAY_RAYLET_PID"
 """Environment variable that the raylet, the parent of this process, sets for its agents."""
 
@@ -22,10 +24,14 @@ def main(command: list[str]) -> None:
     """Replace this process with a command, unless the raylet has already ended.
 
     Args:
-        command: Path of the program, and its arguments.
+        command: Path of the program, or `WAIT`, and its arguments.
     """
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
-    if os.getppid() == int(os.environ[RAYLET_PID]):
+    if os.getppid() != int(os.environ[RAYLET_PID]):
+        return
+    if command[0] == WAIT:
+        signal.pause()
+    else:
         os.execv(command[0], command)
 
 

@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rft.cluster import end_with_raylet
+
 if TYPE_CHECKING:
     from ray._private.node import Node
 
@@ -33,10 +35,11 @@ def few_processes() -> Iterator[None]:
     """Make Ray start none of `HELPERS`, not wait for its agents, and let them end together with the raylet.
 
     The raylet would wait until its agents, two Python programs, have written their ports, and die after 15 s, which is
-    too early on a busy machine. Their ports are therefore known before they start. The dashboard agent takes its
-    minimal form, which serves neither metrics nor jobs.
+    too early on a busy machine. Their ports are therefore known before they start. The dashboard agent, which serves
+    the dashboard, would import for seconds and take 100 MB. The raylet requires one, so on Linux a process that only
+    waits stands in for it; elsewhere it takes its minimal form, which serves neither metrics nor jobs.
     """
-    from ray._private import services, utils
+    from ray._private import ray_constants, services, utils
     from ray._private.node import Node
 
     patched = [(Node, name) for name in (*HELPERS, "start_raylet")]
@@ -45,7 +48,10 @@ def few_processes() -> Iterator[None]:
     start, agent_command = Node.start_raylet, getattr(services, AGENT_COMMAND)
 
     def bound_command(component: str, session_dir: str, unbuffered: bool = True) -> list[str]:
-        return [*_prefix(), *agent_command(component, session_dir, unbuffered)]
+        prefix = _prefix()
+        if prefix and component == ray_constants.PROCESS_TYPE_DASHBOARD_AGENT:
+            return [*prefix, end_with_raylet.WAIT]
+        return [*prefix, *agent_command(component, session_dir, unbuffered)]
 
     def start_raylet(node: Node, *arguments: Any, **options: Any) -> None:
         _write_ports(node)
@@ -75,7 +81,7 @@ def _prefix() -> list[str]:
     """Return the words that bind a command to the raylet; none where the system has no parent-death signal."""
     if not sys.platform.startswith("linux"):
         return []
-    return [sys.executable, "-I", "-S", str(Path(__file__).with_name("end_with_raylet.py"))]
+    return [sys.executable, "-I", "-S", str(Path(end_with_raylet.__file__))]
 
 
 def free_port() -> int:
