@@ -56,6 +56,8 @@ def prepare_bitsandbytes(*, is_used: bool) -> None:
         if checks := sys.modules.get("peft.import_utils"):  # PEFT remembers that it was missing
             checks.is_bnb_available.cache_clear()
             checks.is_bnb_4bit_available.cache_clear()
+        if checks := sys.modules.get("transformers.utils.import_utils"):  # so does Transformers
+            checks.is_bitsandbytes_available.cache_clear()
     # On some CPUs it asks for a package whose computations rft does otherwise.
     logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 
