@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import atexit
 import functools
 import gc
@@ -18,6 +17,7 @@ import pytest
 from rft.cli import main
 from rft.imports import prepare_bitsandbytes
 from rft.types import Grade, GradedGroup, Policy, Rollout, Score, Split, Status, StopReason, Task
+from tests.selection import pytest_ignore_collect, pytest_xdist_make_scheduler  # noqa: F401 - hooks
 
 # OpenMP reads it once, when torch is imported: tests build engines and learners in this very process, from threads of
 # their own, and vLLM does not stand it when those differ in their number of OpenMP threads.
@@ -36,33 +36,6 @@ THEMES = sorted(folder.name for folder in TESTS.iterdir() if any(folder.rglob("t
 _LONG = {"chaos": 0, "e2e": 1, "sweep": 2, "sampling": 3}
 """Folders whose end-to-end tests start Ray, in the order in which they run."""
 EMBEDDED = Path(__file__).parents[1] / "rft" / "embedded" / "model"
-
-
-def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Leave out files without a wanted test, whose imports take seconds.
-
-    These are files with end-to-end tests only under `-m "not e2e ..."`, files without any under `-m "e2e ..."`, and
-    tests/smollm and tests/chromium, which need what `make test-smollm` and `make test-viewer` look for, unless `-m`
-    names them.
-    """
-    wanted = config.option.markexpr
-    if collection_path.parent == TESTS and collection_path.name in ("smollm", "chromium"):
-        return collection_path.name not in wanted or None
-    if collection_path.suffix != ".py" or not wanted.startswith(("not e2e", "e2e")):
-        return None
-    source = collection_path.read_text(encoding="utf-8")
-    if wanted.startswith("not"):
-        return ("pytestmark" in source and _is_e2e_as_a_whole(source)) or None
-    return "pytest.mark.e2e" not in source or None
-
-
-def _is_e2e_as_a_whole(source: str) -> bool:
-    marks = [
-        ast.unparse(statement.value)
-        for statement in ast.parse(source).body
-        if isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == "pytestmark"
-    ]
-    return any("pytest.mark.e2e" in mark for mark in marks)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

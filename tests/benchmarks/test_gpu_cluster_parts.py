@@ -9,8 +9,9 @@ from gpu.report import Notes, Outcome
 
 pytestmark = pytest.mark.e2e
 
-COSTLY = [part.name for part in CLUSTER if part.target.endswith((":run", ":beside_trl", ":sample"))]
-"""Parts that start Ray, each its own, or vLLM: 15 to 20 s for each."""
+COSTLY = [part.name for part in CLUSTER if part.target.endswith((":run", ":beside_trl", ":sample", ":lost_rank"))]
+"""Parts that start Ray, each its own, or vLLM, or ranks: 10 to 20 s for each. Without GPUs, other tests show the same:
+tests/e2e/test_train.py a run, and tests/sampling/test_learner_ranks.py a lost rank."""
 
 
 @pytest.fixture(scope="module")

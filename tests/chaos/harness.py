@@ -21,6 +21,7 @@ from pathlib import Path
 import psutil
 
 from tests.chaos.cells import Cell
+from tests.descendants import descendants
 
 ROOT = Path(__file__).parents[2]
 INSIDE = Path(__file__).parent / "inside"
@@ -134,7 +135,7 @@ def train(
 def _attempt(command: Sequence[str], folder: Path) -> Attempt:
     with _temporary_folder() as temporary:
         mark = temporary.name
-        before = _shared_memory()
+        before = shared_memory()
         began = time.monotonic()
         process = subprocess.Popen(
             command,
@@ -161,7 +162,7 @@ def _attempt(command: Sequence[str], folder: Path) -> Attempt:
         overdue.cancel()
         family.is_over.set()
         looking.join()
-        leftovers = [*family.left(), *_orphaned_shared_memory(before), *_folders(temporary)]
+        leftovers = [*family.left(), *orphaned_shared_memory(before), *_folders(temporary)]
         reading.join(1.0)
     return Attempt(code, "".join(lines), wall_s, tuple(leftovers))
 
@@ -210,9 +211,7 @@ class Family:
 
     def look(self, *, with_ports: bool) -> None:
         """Remember all processes that descend from the command, and the ports on which they listen."""
-        for parent in [self.pid, *(process.pid for process in self.seen)]:
-            with suppress(psutil.NoSuchProcess):
-                self.seen |= set(psutil.Process(parent).children(recursive=True))
+        self.seen |= descendants([self.pid, *(process.pid for process in self.seen)])
         if with_ports:
             pids = {self.pid, *(process.pid for process in self.seen)}
             self.ports |= {port for port, pid in _listening() if pid in pids}
@@ -248,7 +247,7 @@ def _listening() -> list[tuple[int, int | None]]:
     return [(one.laddr.port, one.pid) for one in connections if one.status == psutil.CONN_LISTEN]
 
 
-def _shared_memory() -> dict[str, int]:
+def shared_memory() -> dict[str, int]:
     """Return the shared memory of this user: inodes by path."""
     inodes = {}
     for path in Path("/dev/shm").iterdir():
@@ -267,11 +266,11 @@ def _mapped_inodes() -> set[int]:
     return inodes
 
 
-def _orphaned_shared_memory(before: dict[str, int]) -> list[str]:
+def orphaned_shared_memory(before: dict[str, int]) -> list[str]:
     """Return new shared memory that no process uses. What other programs create meanwhile has a process."""
     give_up_s = time.monotonic() + LEFTOVER_S
     while True:
-        new = {path: inode for path, inode in _shared_memory().items() if path not in before}
+        new = {path: inode for path, inode in shared_memory().items() if path not in before}
         mapped = _mapped_inodes() if new else set()
         left = sorted(path for path, inode in new.items() if inode not in mapped)
         if not left or time.monotonic() > give_up_s:

@@ -20,6 +20,12 @@ TRAIN = (
     "experiment=quickstart",
     "~graders.correct",
     "graders.main.use=mine.py:contains",
+    "data.train=tasks.jsonl",
+    "data.validation=null",
+    "data.test=null",
+    "evaluation.every_steps=null",
+    "loop.prompts_per_step=2",
+    "learner.completions_per_micro_batch=null",
     "dry_run=true",
     "output_dir=out",
 )
@@ -64,7 +70,7 @@ def test_a_good_grader(folder: Path, rft: Rft, capsys: pytest.CaptureFixture[str
 
 @pytest.mark.e2e
 def test_a_bad_grader_fails_and_trains_nothing_until_it_is_mended(folder: Path, rft: Rft) -> None:
-    command = "rft audit data=embedded:chain_sum/train graders.main.use=mine.py:contains"
+    command = "rft audit data=tasks.jsonl graders.main.use=mine.py:contains"
     code, out, _ = rft("train", *TRAIN)
     assert (code, f"graders.main (mine.py:contains) was never audited; run: {command}" in " ".join(out.split())) == (
         0,

@@ -24,6 +24,7 @@ import pytest
 
 from rft.cli import main
 from rft.run_folder.recorder import read_metrics
+from tests.descendants import descendants
 
 RFT = Path(sys.executable).with_name("rft")
 TASKS = Path(__file__).parents[2] / "rft" / "embedded" / "tasks" / "chain_sum"
@@ -206,11 +207,10 @@ class Family:
     commands: set[str] = field(default_factory=set)
 
     def look(self) -> None:
-        for process in [self.process, *self.seen]:
+        self.seen |= descendants([self.process.pid, *(process.pid for process in self.seen)])
+        for process in self.seen:
             try:
-                self.seen |= set(process.children(recursive=True))
-                if process != self.process:
-                    self.commands.add(" ".join(process.cmdline()))
+                self.commands.add(" ".join(process.cmdline()))
             except psutil.NoSuchProcess:
                 continue
 

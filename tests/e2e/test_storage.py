@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import pytest
 from rft.run_folder.copies.copied_files import travels, whole_checkpoints
 from rft.run_folder.recorder import read_metrics, read_rollouts
 from rft.storage import Place
+from tests.chaos.harness import MARK, Family, orphaned_shared_memory, shared_memory
 
 pytestmark = pytest.mark.e2e
 
@@ -48,12 +50,14 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def kill_once_stored(*words: str, cwd: Path, copy: Place) -> None:
-    """Start a run, and end all of it without warning two steps after a checkpoint that its copy has."""
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1"}
+def kill_once_stored(*words: str, cwd: Path, copy: Place) -> list[str]:
+    """Start a run, and kill its driver two steps after a checkpoint that its copy has; return what is left of it."""
+    mark, memory = uuid.uuid4().hex, shared_memory()
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1", MARK: mark}
     started = subprocess.Popen(
         [RFT, *words], cwd=cwd, stdout=subprocess.PIPE, text=True, start_new_session=True, env=environment
     )
+    family = Family(started.pid, mark)
     overdue = threading.Timer(DEADLINE_S, lambda: os.killpg(started.pid, signal.SIGKILL))
     overdue.start()
     assert started.stdout is not None
@@ -61,11 +65,13 @@ def kill_once_stored(*words: str, cwd: Path, copy: Place) -> None:
         for line in started.stdout:
             step = re.match(r"step (\d+)/", line)
             if step and (stored := whole_checkpoints(copy.files("checkpoints"))) and int(step[1]) >= stored[0] + 2:
-                os.killpg(started.pid, signal.SIGKILL)
+                family.look(with_ports=True)
+                os.kill(started.pid, signal.SIGKILL)
                 break
         assert started.wait() == -signal.SIGKILL
     finally:
         overdue.cancel()
+    return [*family.left(), *orphaned_shared_memory(memory)]
 
 
 def course(run: Path, last: int) -> list[tuple[Any, ...]]:
@@ -89,7 +95,7 @@ def said(run: Path, last: int) -> list[tuple[Any, ...]]:
 
 
 def test_a_run_goes_on_where_nothing_of_it_is_left(folder: Path, rft_in_process: Any) -> None:
-    """It does again what the killed one did after its last stored checkpoint."""
+    """It does again what the killed one did after its last stored checkpoint. No process outlives the killed driver."""
     storage = f"storage=file://{folder}/bucket"
     copy = Place(f"file://{folder}/bucket/quickstart/run")
     # Slow enough for a copy to be there before the next checkpoint.
@@ -99,7 +105,7 @@ def test_a_run_goes_on_where_nothing_of_it_is_left(folder: Path, rft_in_process:
         "loop.checkpoint_every_steps=4",
         "loop.steps=1000000",
     )
-    kill_once_stored("train", *FAKE, *slow, storage, cwd=folder / "first", copy=copy)
+    assert kill_once_stored("train", *FAKE, *slow, storage, cwd=folder / "first", copy=copy) == []
     [done, *_] = whole_checkpoints(copy.files())
     killed = folder / "first" / "run"
     last = read_metrics(killed)[-1]["step"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,9 +22,35 @@ END = 2
 """The tiny model's end-of-sequence token."""
 
 
+_MODELS: list[Any] = []
+"""The tiny model as it is read from disk, once it has been."""
+
+
+@pytest.fixture
+def read_once(tiny_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Learners copy the tiny model and remember which packages there are; some hundred learners would read both."""
+    import accelerate.utils.imports
+
+    from rft.learning import trl_learner
+
+    read = trl_learner._load_model
+
+    def copied(spec: Any) -> Any:
+        learner = spec.run.learner
+        if spec.model != tiny_model or spec.dtype != "float32" or learner.base or learner.adapter.trains_base:
+            return read(spec)
+        if not _MODELS:
+            _MODELS.append(read(spec))
+        return copy.deepcopy(_MODELS[0])
+
+    is_available = functools.cache(accelerate.utils.imports._is_package_available)
+    monkeypatch.setattr(trl_learner, "_load_model", copied)
+    monkeypatch.setattr(accelerate.utils.imports, "_is_package_available", is_available)
+
+
 @pytest.fixture
 def build(
-    tiny_model: Path, tmp_path: Path, make_learner_spec: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+    read_once: None, tiny_model: Path, tmp_path: Path, make_learner_spec: Callable[..., Any]
 ) -> Iterator[Callable[..., Any]]:
     """`build(steps=4, ...)`: a learner that steps on one group of 4 completions; closed at the end."""
     from rft.learning.trl_learner import TrlLearner
@@ -46,15 +74,20 @@ def build(
         yield make
 
 
-def _logprobs(learner: Any, completion: Sequence[int], prompt: Sequence[int] = PROMPT) -> tuple[float, ...]:
-    """Log-probabilities of a completion's tokens under the learner's own model, at the sampling temperature."""
+def _logprobs(
+    learner: Any, completions: Sequence[Sequence[int]], prompt: Sequence[int] = PROMPT
+) -> list[tuple[float, ...]]:
+    """Log-probabilities of each completion's tokens under the learner's own model, at the sampling temperature."""
     import torch
 
+    # One forward pass; what is behind a completion changes nothing before it.
+    longest = max(map(len, completions))
+    ids = torch.tensor([[*prompt, *each, *[END] * (longest - len(each))] for each in completions])
     model = learner._stepped.trainer.model
     with torch.no_grad():
-        logits = model(torch.tensor([[*prompt, *completion]])).logits[0, len(prompt) - 1 : -1]
-    scores = torch.log_softmax(logits.float() / TEMPERATURE, dim=-1)
-    return tuple(scores[position, token].item() for position, token in enumerate(completion))
+        logits = model(ids).logits[:, len(prompt) - 1 : -1]
+    scores = torch.log_softmax(logits.float() / TEMPERATURE, dim=-1).gather(2, ids[:, len(prompt) :, None])[..., 0]
+    return [tuple(row[: len(each)]) for row, each in zip(scores.tolist(), completions, strict=True)]
 
 
 @pytest.fixture
@@ -67,17 +100,19 @@ def group_for(make_group: Callable[..., GradedGroup], make_rollout: Callable[...
         completions: Sequence[tuple[int, ...]] = COMPLETIONS,
         off: float = 0.0,
     ) -> GradedGroup:
-        group = make_group(rewards)
+        group, policy = make_group(rewards), learner.publish().policy
         rollouts = tuple(
             make_rollout(
                 index=index,
-                policy=learner.publish().policy,
+                policy=policy,
                 prompt_ids=PROMPT,
                 completion_ids=completion,
-                logprobs=tuple(value + off for value in _logprobs(learner, completion)),
+                logprobs=tuple(value + off for value in sampled),
                 stop=StopReason.STOP if completion[-1] == END else StopReason.LENGTH,
             )
-            for index, completion in enumerate(completions)
+            for index, (completion, sampled) in enumerate(
+                zip(completions, _logprobs(learner, completions), strict=True)
+            )
         )
         return GradedGroup(task=group.task, rollouts=rollouts, grades=group.grades)
 
@@ -131,6 +166,6 @@ def keep_gradients() -> Callable[[Any], dict[str, Any]]:
 
 
 @pytest.fixture(scope="session")
-def logprobs() -> Callable[..., tuple[float, ...]]:
-    """`logprobs(learner, completion)`: under the learner's own model, at the sampling temperature."""
+def logprobs() -> Callable[..., list[tuple[float, ...]]]:
+    """`logprobs(learner, completions)`: of each, under the learner's own model, at the sampling temperature."""
     return _logprobs

@@ -1,6 +1,6 @@
-"""A learner, or one rank of it, in a process of its own: two steps of each case, and what came of them in a file.
+"""A learner, or one rank of it in a process of its own: two steps of each case, and what came of them in a file.
 
-python rank_program.py <model> <number> <of> <address of the store> <out>
+python rank_program.py <model> <number> <of> <address of the store> <out> <case> ...
 """
 
 from __future__ import annotations
@@ -97,12 +97,14 @@ def spec_of(model: Path, folder: Path, case: dict[str, Any]) -> LearnerSpec:
 
 
 @torch.no_grad()
-def logprobs_of(model: Any, prompt: tuple[int, ...], completion: tuple[int, ...]) -> torch.Tensor:
+def logprobs_of(model: Any, prompt: tuple[int, ...], completions: list[tuple[int, ...]]) -> torch.Tensor:
+    """Of each completion's tokens, and then of the padding."""
     was_training = model.training
     model.eval()
-    logits = model(torch.tensor([[*prompt, *completion]])).logits[0, len(prompt) - 1 : -1]
+    ids = torch.tensor([[*prompt, *each, *[2] * (max(LENGTHS) - len(each))] for each in completions])
+    logits = model(ids).logits[:, len(prompt) - 1 : -1]
     model.train(was_training)
-    return torch.log_softmax(logits / 0.7, dim=-1)[range(len(completion)), list(completion)]
+    return torch.log_softmax(logits / 0.7, dim=-1).gather(2, ids[:, len(prompt) :, None])[..., 0]
 
 
 def batch(learner: TrlLearner, seed: int) -> list[GradedGroup]:
@@ -112,10 +114,11 @@ def batch(learner: TrlLearner, seed: int) -> list[GradedGroup]:
     for number, rewards in enumerate(REWARDS):
         task = Task(id=f"t{number}", messages=({"role": "user", "content": "?"},), item={}, split=Split.TRAIN)
         prompt = tuple(torch.randint(10, 90, (3 + 4 * number,), generator=random).tolist())
+        completions = [tuple(torch.randint(10, 90, (length,), generator=random).tolist()) for length in LENGTHS]
+        sampled_of = logprobs_of(model, prompt, completions)
         rollouts, grades = [], []
-        for index, (length, reward) in enumerate(zip(LENGTHS, rewards, strict=True)):
-            ids = tuple(torch.randint(10, 90, (length,), generator=random).tolist())
-            sampled = logprobs_of(model, prompt, ids) + 0.2 * torch.randn(length, generator=random)
+        for index, (ids, reward) in enumerate(zip(completions, rewards, strict=True)):
+            sampled = sampled_of[index, : len(ids)] + 0.2 * torch.randn(len(ids), generator=random)
             rollouts.append(
                 Rollout(
                     task_id=task.id,
@@ -151,13 +154,13 @@ def saved_and_resumed(learner: TrlLearner, spec: LearnerSpec, ranks: Ranks) -> T
     return TrlLearner(replace(spec, resume_from=checkpoint), ranks)
 
 
-def main(model: str, number: str, of: str, address: str, out: str) -> None:
+def main(model: str, number: str, of: str, address: str, out: str, *cases: str) -> None:
     place = RankPlace(number=int(number), of=int(of), address=address, host="127.0.0.1", backend="gloo")
     ranks = Ranks.join(place, timeout_s=300) if place.of > 1 else Ranks()  # the processes may start far apart
     tensors: dict[str, torch.Tensor] = {}
     told: dict[str, Any] = {"vllm": [module for module in sys.modules if module.partition(".")[0] == "vllm"]}
-    for name, case in CASES.items():
-        spec = spec_of(Path(model), Path(out).with_suffix("") / name, case)
+    for name in cases:
+        spec = spec_of(Path(model), Path(out).with_suffix("") / name, CASES[name])
         learner = SftWithSgd(spec, ranks) if name == "sft" else TrlLearner(spec, ranks)
         if name == "ppo":
             critic = learner._stepped.trainer._critic

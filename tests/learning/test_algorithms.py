@@ -95,7 +95,7 @@ LOSSES = {
 
 @pytest.mark.e2e
 @pytest.mark.parametrize("name", LOSSES)
-@pytest.mark.parametrize("size", [4, 1])
+@pytest.mark.parametrize("size", [pytest.param(4, marks=pytest.mark.full), 1])
 def test_a_step_of_each_preset(
     build: Callable[..., Any], group_for: Callable[..., GradedGroup], name: str, size: int
 ) -> None:
@@ -109,7 +109,7 @@ def test_a_step_of_each_preset(
 
 
 @pytest.mark.e2e
-@pytest.mark.parametrize("size", [4, 1])
+@pytest.mark.parametrize("size", [pytest.param(4, marks=pytest.mark.full), 1])
 def test_the_gradient_of_raft_is_that_of_the_likelihood(
     build: Callable[..., Any],
     group_for: Callable[..., GradedGroup],

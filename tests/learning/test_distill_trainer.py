@@ -61,7 +61,7 @@ def expected_gradient(learner: Any, differences: Sequence[Sequence[float] | None
     return found
 
 
-@pytest.mark.parametrize("size", [4, 2])
+@pytest.mark.parametrize("size", [pytest.param(4, marks=pytest.mark.full), 2])
 @pytest.mark.parametrize("missing", [None, 1], ids=["all", "one without"])
 def test_the_first_gradient_is_that_of_the_reverse_kl(
     build: Build,

@@ -79,7 +79,7 @@ def cispo(own: Tensor, base: Tensor, advantage: float) -> Tensor:
     ],
     ids=["KL of tokens", "KL of sequences", "cispo"],
 )
-@pytest.mark.parametrize("size", [4, 1])
+@pytest.mark.parametrize("size", [pytest.param(4, marks=pytest.mark.full), 1])
 def test_the_gradient(
     build: Callable[..., Any],
     group_for: Callable[..., GradedGroup],

@@ -32,7 +32,7 @@ def weights(learner: Any) -> dict[str, Any]:
     ],
     ids=["group", "batch", "none", "rloo", "bnpo"],
 )
-@pytest.mark.parametrize("reward", [0.1, 0.7, 0.9])
+@pytest.mark.parametrize("reward", [0.1, *(pytest.param(reward, marks=pytest.mark.full) for reward in (0.7, 0.9))])
 def test_equal_rewards_change_nothing(
     build: Callable[..., Any], group_for: Callable[..., GradedGroup], how: dict[str, Any], reward: float
 ) -> None:

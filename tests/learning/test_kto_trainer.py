@@ -68,7 +68,15 @@ SAMPLED = {"completions_per_prompt": 1, "temperature": 1.0, "desirable_reward": 
 RECORDED_ROWS = {"completions": "recorded", "completions_per_prompt": 8, "temperature": 0.7}
 
 
-@pytest.mark.parametrize(("options", "size"), [(SAMPLED, 4), (SAMPLED, 1), (RECORDED_ROWS, 4), (RECORDED_ROWS, 2)])
+@pytest.mark.parametrize(
+    ("options", "size"),
+    [
+        pytest.param(SAMPLED, 4, marks=pytest.mark.full),
+        (SAMPLED, 1),
+        pytest.param(RECORDED_ROWS, 4, marks=pytest.mark.full),
+        (RECORDED_ROWS, 2),
+    ],
+)
 def test_the_steps_are_those_of_trls_own_trainer(
     build: Callable[..., Any],
     make_group: Callable[..., GradedGroup],

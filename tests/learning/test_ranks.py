@@ -1,4 +1,4 @@
-"""Two ranks against one: the same gradients, weights and metrics, in real processes that add up with gloo."""
+"""Two ranks against one: the same gradients, weights and metrics. The two are real processes that add up with gloo."""
 
 from __future__ import annotations
 
@@ -17,53 +17,64 @@ import torch
 
 from rft.learning.rank_store import open_store
 from rft.learning.ranks import Ranks, checksum
+from tests.learning import rank_program
 
 pytestmark = pytest.mark.e2e  # real libraries: too slow for a unit test
 
-PROGRAM = Path(__file__).with_name("rank_program.py")
-CASES = ["dapo", "by rows, held to the base", "one micro-batch", "bnpo", "all weights", "ppo", "dpo", "sft", "resumed"]
+PROGRAM = Path(rank_program.__file__)
+CASES = [
+    *(pytest.param(case, marks=pytest.mark.full) for case in ("dapo", "by rows, held to the base", "one micro-batch")),
+    *("bnpo", "all weights", "ppo", "dpo", "sft"),
+    "resumed",  # dapo, whose ranks are saved and resumed after the first step
+]
 
 
 class Done:
-    """What a process left behind."""
+    """What a learner or a rank left behind."""
 
     def __init__(self, path: Path) -> None:
-        self.stderr = path.with_suffix(".err").read_text()
+        self.stderr = path.with_suffix(".err").read_text() if path.with_suffix(".err").exists() else ""
         self.tensors: dict[str, torch.Tensor] = safetensors.torch.load_file(path)
         self.told: dict[str, Any] = json.loads(path.with_suffix(".json").read_text())
 
 
 @pytest.fixture(scope="module")
-def done(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Done]]:
-    """`alone`, and the ranks `0` and `1` of two."""
+def done(
+    request: pytest.FixtureRequest, tiny_model: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, Done]]:
+    """`alone`, a learner in this process, and the ranks `0` and `1` of two; each takes the cases that are tested."""
+    tested = [item.callspec.params for item in request.session.items if hasattr(item, "callspec")]
+    cases = [case for case in rank_program.CASES if {"case": case} in tested]
     folder = tmp_path_factory.mktemp("ranks")
     store = open_store("127.0.0.1")
     address = f"127.0.0.1:{store.port}"
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(PROGRAM.parents[2])}
-    paths = {"alone": (0, 1), "0": (0, 2), "1": (1, 2)}
+    ranks = ("0", "1")
+    paths = {name: folder / f"{name}.safetensors" for name in ("alone", *ranks)}
     with ExitStack() as logs:
         started = {
             name: subprocess.Popen(
-                [sys.executable, PROGRAM, tiny_model, str(number), str(of), address, folder / f"{name}.safetensors"],
+                [sys.executable, PROGRAM, tiny_model, name, "2", address, paths[name], *cases],
                 env=environment,
-                stderr=logs.enter_context((folder / f"{name}.err").open("wb")),
+                stderr=logs.enter_context(paths[name].with_suffix(".err").open("wb")),
             )
-            for name, (number, of) in paths.items()
+            for name in ranks
         }
     try:
-        assert {name: process.wait(timeout=600) for name, process in started.items()} == dict.fromkeys(paths, 0)
+        rank_program.main(str(tiny_model), "0", "1", address, str(paths["alone"]), *cases)
+        assert {name: process.wait(timeout=600) for name, process in started.items()} == dict.fromkeys(ranks, 0)
     finally:
         for process in started.values():
             process.kill()
-        for name in paths:
-            print((folder / f"{name}.err").read_text())
-    yield {name: Done(folder / f"{name}.safetensors") for name in paths}
+        for name in ranks:
+            print(paths[name].with_suffix(".err").read_text())
+    yield {name: Done(path) for name, path in paths.items()}
 
 
 def test_the_learner_imports_trl_without_vllm(done: dict[str, Done]) -> None:
     """TRL warns of versions of vLLM that it does not know."""
-    assert done["alone"].told["vllm"] == []
-    assert "vLLM" not in done["alone"].stderr
+    assert done["0"].told["vllm"] == []
+    assert "vLLM" not in done["0"].stderr
 
 
 def starting_with(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

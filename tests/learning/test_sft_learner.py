@@ -59,7 +59,7 @@ def mean_nll(model: Any, rows: Sequence[TokenRow]) -> float:
     return -sum(values) / len(values)
 
 
-@pytest.mark.parametrize("size", [1, 2, 4])
+@pytest.mark.parametrize("size", [pytest.param(1, marks=pytest.mark.full), 2, pytest.param(4, marks=pytest.mark.full)])
 def test_the_loss_is_the_mean_over_the_marked_tokens(build_sft: Callable[..., Any], size: int) -> None:
     learner = build_sft(completions_per_micro_batch=size, canaries=((5, 6, 7),))
     expected = mean_nll(learner._stepped.trainer.model, ROWS)
@@ -70,7 +70,7 @@ def test_the_loss_is_the_mean_over_the_marked_tokens(build_sft: Callable[..., An
     assert (policy.version, learner.publish().policy) == (2, policy)
 
 
-@pytest.mark.parametrize("size", [2, 3])
+@pytest.mark.parametrize("size", [pytest.param(2, marks=pytest.mark.full), 3])
 def test_packed_rows_have_the_loss_and_the_steps_of_separate_ones(build_sft: Callable[..., Any], size: int) -> None:
     apart = build_sft("apart", completions_per_micro_batch=1)
     together = build_sft("together", completions_per_micro_batch=size, packing=True, canaries=((5, 6, 7), (8, 9)))

@@ -110,12 +110,12 @@ def test_a_completion_without_a_reward_moves_nothing(
 
 
 def test_a_step_makes_the_rewarded_completion_likelier(
-    build: Build, group_for: GroupFor, logprobs: Callable[..., tuple[float, ...]]
+    build: Build, group_for: GroupFor, logprobs: Callable[..., list[tuple[float, ...]]]
 ) -> None:
     learner = build(learning_rate=1e-3)
-    before = [sum(logprobs(learner, completion)) for completion in COMPLETIONS]
+    before = list(map(sum, logprobs(learner, COMPLETIONS)))
     learner.learn([group_for(learner, [0.0, 0.0, 1.0, 0.0])])
-    after = [sum(logprobs(learner, completion)) for completion in COMPLETIONS]
+    after = list(map(sum, logprobs(learner, COMPLETIONS)))
     changes = [new - old for new, old in zip(after, before, strict=True)]
     # B starts at zero, so Adam's first step moves only B; here all tokens differ, so each moves its own way.
     assert changes[2] > 0.01

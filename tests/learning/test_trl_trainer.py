@@ -61,21 +61,26 @@ class Plain(GRPOTrainer):
 def batch(
     make_rollout: Callable[..., Any],
     make_group: Callable[..., GradedGroup],
-    logprobs: Callable[..., tuple[float, ...]],
+    logprobs: Callable[..., list[tuple[float, ...]]],
 ) -> Callable[..., list[GradedGroup]]:
     """`batch(learner, seed, are_episodes)`: the groups of a step, with log-probabilities near the learner's."""
 
     def make(learner: Learner, seed: int, are_episodes: bool) -> list[GradedGroup]:
-        random = torch.Generator().manual_seed(seed)
+        random, policy = torch.Generator().manual_seed(seed), learner.publish().policy
         groups = []
         for number, rewards in enumerate(REWARDS):
             group = make_group(rewards, f"t{number}")
             prompt = tuple(torch.randint(10, 90, (3 + 4 * number,), generator=random).tolist())
+            completions = [
+                tuple(torch.randint(10, 90, (length,), generator=random).tolist()) + ((2,) if index > 5 else ())
+                for index, length in enumerate(LENGTHS)
+            ]
             rollouts = []
-            for index, length in enumerate(LENGTHS):
-                ids = tuple(torch.randint(10, 90, (length,), generator=random).tolist()) + ((2,) if index > 5 else ())
+            for index, (ids, scores) in enumerate(
+                zip(completions, logprobs(learner, completions, prompt), strict=True)
+            ):
                 noise = 0.2 * torch.randn(len(ids), generator=random)
-                sampled = [a + b for a, b in zip(logprobs(learner, ids, prompt), noise.tolist(), strict=True)]
+                sampled = [a + b for a, b in zip(scores, noise.tolist(), strict=True)]
                 rollouts.append(
                     make_rollout(
                         f"t{number}",
@@ -84,7 +89,7 @@ def batch(
                         completion_ids=ids,
                         logprobs=tuple(sampled),
                         stop=StopReason.STOP if ids[-1] == 2 else StopReason.LENGTH,
-                        policy=learner.publish().policy,
+                        policy=policy,
                     )
                 )
             if are_episodes:
@@ -134,15 +139,17 @@ def gradients_of(
     return run
 
 
-OTHER_LOSSES = ("dr_grpo", "dapo", "cispo", "sapo", "vespo", "luspo")
+LOSSES = {"sums over tokens": ("dr_grpo", "dapo"), "likewise": ("cispo", "sapo", "vespo", "luspo")}
+"""Besides `grpo`, which averages over completions. The trainer hands TRL the same for all; TRL's loss is its own."""
 
 
 @pytest.mark.parametrize(
     ("loss_type", "micro_batches"),
     [
         ("grpo", (24, 4)),
-        *((loss_type, (4,)) for loss_type in OTHER_LOSSES),
-        *(pytest.param(loss_type, (24,), marks=pytest.mark.full) for loss_type in OTHER_LOSSES),
+        *((loss_type, (4,)) for loss_type in LOSSES["sums over tokens"]),
+        *(pytest.param(loss_type, (4,), marks=pytest.mark.full) for loss_type in LOSSES["likewise"]),
+        *(pytest.param(loss_type, (24,), marks=pytest.mark.full) for losses in LOSSES.values() for loss_type in losses),
     ],
 )
 def test_the_gradient_is_that_of_trl(
@@ -160,7 +167,15 @@ def test_the_gradient_is_that_of_trl(
     assert by_trl["sampling/sampling_logp_difference/mean"] > 0.1
 
 
-@pytest.mark.parametrize("mode", ["sequence_mask", "sequence_truncate", "token_mask", "token_truncate"])
+@pytest.mark.parametrize(
+    "mode",
+    [
+        "sequence_mask",
+        pytest.param("sequence_truncate", marks=pytest.mark.full),
+        pytest.param("token_mask", marks=pytest.mark.full),
+        "token_truncate",
+    ],
+)
 def test_so_it_is_with_every_correction_for_the_sampler(
     gradients_of: Callable[..., Any], same_up_to_rounding: Any, mode: str
 ) -> None:
@@ -196,10 +211,10 @@ def test_so_it_is_with_other_options(
     "options",
     [
         {},
-        {"loss_type": "grpo", "vllm_importance_sampling_mode": "token_truncate"},
+        pytest.param({"loss_type": "grpo", "vllm_importance_sampling_mode": "token_truncate"}, marks=pytest.mark.full),
         {"loss_type": "dr_grpo", "importance_sampling_level": "sequence"},
         {"loss_type": "dapo", "beta": 0.1},
-        {"vllm_importance_sampling_mode": "sequence_truncate"},
+        pytest.param({"vllm_importance_sampling_mode": "sequence_truncate"}, marks=pytest.mark.full),
     ],
     ids=str,
 )

@@ -18,6 +18,7 @@ import psutil
 import pytest
 
 from tests.fake_ray import run_command
+from tests.killed_program import run_killed
 
 pytestmark = pytest.mark.e2e
 
@@ -36,7 +37,7 @@ class Done:
     """Processes that are still there."""
 
 
-def rft(*words: str, on_line: Callable[[str, int], None] | None = None, wait_s: float = 120.0) -> Done:
+def rft(*words: str, on_line: Callable[[str, int], None] | None = None) -> Done:
     """Run a command; `on_line(line, pid)` sees each line of its output. In a session of its own, as on a terminal."""
     mark = uuid.uuid4().hex
     started = subprocess.Popen(
@@ -62,7 +63,7 @@ def rft(*words: str, on_line: Callable[[str, int], None] | None = None, wait_s: 
     finally:
         overdue.cancel()
     print("".join(lines))  # pytest shows it when the test fails
-    _, left = psutil.wait_procs([one for one in family | set(marked(mark)) if one.is_running()], timeout=wait_s)
+    _, left = psutil.wait_procs([one for one in family | set(marked(mark)) if one.is_running()], timeout=120)
     return Done(code=code, output="".join(lines), left=left)
 
 
@@ -136,15 +137,8 @@ def test_ctrl_c_before_the_first_trial(folder: Path, fake: tuple[str, ...]) -> N
 
 
 def test_a_search_that_is_killed_goes_on_by_the_same_command(folder: Path, fake: tuple[str, ...]) -> None:
-    def kill(line: str, pid: int) -> None:
-        if line.startswith("trial 1 begins"):
-            os.kill(pid, signal.SIGKILL)
-
     words = ("sweep", *fake, "seed=range(0,50)", "output_dir=found", "sweep.trials=2", "sweep.parallel=1")
-    killed = rft(*words, on_line=kill, wait_s=1.0)
-    assert killed.code == -signal.SIGKILL
-    for process in killed.left:  # some of Ray's find out late that the driver is gone
-        process.kill()
+    assert run_killed(*words, cwd=folder, pattern="trial 1 begins") == -signal.SIGKILL
     before = (folder / "found" / "0" / "summary.json").stat().st_mtime_ns
 
     code, output = run_command(*words, cwd=folder)

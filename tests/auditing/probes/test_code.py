@@ -45,7 +45,7 @@ import subprocess, sys
 def trusting(completion, task):
     code = completion.removeprefix("```python").removesuffix("```")
     program = code + "\\n" + task.item["checks"]
-    return subprocess.run([sys.executable, "-c", program], capture_output=True, timeout=20).returncode == 0
+    return subprocess.run([sys.executable, "-I", "-S", "-c", program], capture_output=True, timeout=20).returncode == 0
 """)
     tasks = make_tasks([{"prompt": "?", "solution": PROGRAM, "checks": "assert biggest([1, 3, 2]) == 3"}])
     quick = {name: code.CHEATS[name] for name in ("exits with 0", "an object that equals everything", "takes memory")}
