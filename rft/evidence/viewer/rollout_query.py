@@ -17,7 +17,7 @@ ORDERS = ("oldest", "newest", "highest", "lowest", "longest")
 STATES = ("", "no reward", "fault", "cut", "episode")
 SEARCH_S = 0.8
 """Seconds that one request searches texts; the next request goes on."""
-CHUNK = 2000
+CHUNK = 1000
 """Lines to read at once for a search."""
 
 
@@ -127,11 +127,12 @@ def find(query: Query, store: RolloutStore, *, place: int, limit: int, search_s:
         rows = candidates[place : place + limit].tolist()
         return Found(rows, place + len(rows), len(candidates), place + len(rows) >= len(candidates))
     needles = [json.dumps(word)[1:-1].encode() for word in words if word.isascii()]
+    longest = max(needles, key=len, default=b"")
     found: list[int] = []
     until = time.monotonic() + search_s
     while place < len(candidates) and len(found) < limit and time.monotonic() < until:
         chunk = candidates[place : place + CHUNK].tolist()
-        fitting = {row for raw, row in store.raw_lines(chunk) if _has(raw, needles, words)}
+        fitting = {row for raw, row in store.raw_lines(chunk, needle=longest) if _has(raw, needles, words)}
         for row in chunk:
             place += 1
             if row in fitting:

@@ -99,13 +99,17 @@ class RolloutStore:
             found[row] = json.loads(raw)
         return [found[row] for row in rows]
 
-    def raw_lines(self, rows: Sequence[int]) -> Iterator[tuple[bytes, int]]:
+    def raw_lines(self, rows: Sequence[int], *, needle: bytes = b"") -> Iterator[tuple[bytes, int]]:
         """Yield bytes and row of each line, sorted by row.
+
+        Args:
+            rows: The rows.
+            needle: In lower case; lines without it may be left out, unchecked.
 
         Raises:
             IndexMismatch: The files have changed; see `asked`.
         """
-        yield from self._read(sorted(set(rows)))
+        yield from self._read(sorted(set(rows)), needle)
 
     def asked(self, question: Callable[[], Answer]) -> Answer:
         """Return the answer to a question about rows; if the files have changed, ask again with a new index.
@@ -172,17 +176,22 @@ class RolloutStore:
             self._tell(f"the index is not kept: {error}")
             (self._folder / f"{INDEX}{UNFINISHED}").unlink(missing_ok=True)
 
-    def _read(self, rows: Sequence[int]) -> Iterator[tuple[bytes, int]]:
+    def _read(self, rows: Sequence[int], needle: bytes = b"") -> Iterator[tuple[bytes, int]]:
         """Yield the bytes of each row. Rows are sorted; neighbours in a file are read together."""
         paths = self._paths()
-        for segment, part in _together(self.records, rows):
-            first, last = self.records[part[0]], self.records[part[-1]]
-            start = int(first["offset"])
-            content = self._content(paths.get(segment), start, int(last["offset"]) + int(last["length"]) - start)
-            for row in part:
-                at, length = int(self.records[row]["offset"]) - start, int(self.records[row]["length"])
-                raw = content[at : at + length]
-                if zlib.crc32(raw) != int(self.records[row]["crc"]):
+        wanted = self.records[np.array(rows, dtype=np.int64)]
+        lines = list(
+            zip(*(wanted[name].tolist() for name in ("segment", "offset", "length", "crc")), rows, strict=True)
+        )
+        for part in _together(lines):
+            segment, start, *_ = part[0]
+            _, last, length, *_ = part[-1]
+            content = self._content(paths.get(segment), start, last + length - start)
+            if needle and needle not in content.lower():
+                continue
+            for _, offset, length, crc, row in part:
+                raw = content[offset - start : offset - start + length]
+                if zlib.crc32(raw) != crc:
                     raise IndexMismatch(f"row {row} of {self._folder}")
                 yield raw, row
 
@@ -203,19 +212,20 @@ class RolloutStore:
             raise IndexMismatch(f"{path}: {error}") from error
 
 
-def _together(records: Records, rows: Sequence[int]) -> Iterator[tuple[int, list[int]]]:
-    """Yield segment and rows of each part of a file that is read at once."""
-    part: list[int] = []
+Line = tuple[int, int, int, int, int]
+"""Segment, offset, length, checksum and row."""
+
+
+def _together(lines: Sequence[Line]) -> Iterator[list[Line]]:
+    """Yield the lines of each part of a file that is read at once."""
+    part: list[Line] = []
     used = 0
-    for row in rows:
-        length = int(records[row]["length"])
-        if part:
-            start, end = int(records[part[0]]["offset"]), int(records[row]["offset"]) + length
-            is_near = records[row]["segment"] == records[part[0]]["segment"] and end - start <= SPARSE * (used + length)
-            if not is_near:
-                yield int(records[part[0]]["segment"]), part
-                part, used = [], 0
-        part.append(row)
+    for line in lines:
+        segment, offset, length, *_ = line
+        if part and (segment != part[0][0] or offset + length - part[0][1] > SPARSE * (used + length)):
+            yield part
+            part, used = [], 0
+        part.append(line)
         used += length
     if part:
-        yield int(records[part[0]]["segment"]), part
+        yield part
