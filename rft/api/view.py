@@ -61,7 +61,7 @@ def open_viewer(*runs: str, port: int, tell: Callable[[str], None]) -> ViewerSer
     """
     opened = _opened(runs, tell, [])
     for run in opened:
-        run.overview()  # the index of an older run is made before a browser waits for it
+        run.prepare()  # the index of an older run is made before a browser waits for it
     return ViewerServer(opened, port=port)
 
 

@@ -12,9 +12,12 @@ import zlib
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any, BinaryIO
 
 BLOCK_BYTES = 65280
 """Most bytes of content in a block; even incompressible content then fits into 64 KiB."""
+POINT_BYTES = 2**20
+"""Content between two places at which a file that is not in blocks can be read."""
 _HEADER = struct.Struct("<4BI2BH2BHH")
 """Magic, method, flags, time, extra flags, system, length of the extra field; then its one part: id, length, size."""
 _TRAILER = struct.Struct("<2I")
@@ -50,19 +53,22 @@ def _deflated(content: bytes, level: int) -> bytes:
 
 
 class BlockReader:
-    """Reads parts of a gzip file. A file that is not in blocks is decompressed as a whole, once.
+    """Reads parts of a gzip file. A file that is not in blocks is decompressed once, to find places to begin at.
 
     Args:
         path: The file, which must not change.
 
     Raises:
         OSError: The file cannot be read.
+        zlib.error: The file is damaged.
     """
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._starts, self._places = _blocks(path)
-        self._whole: bytes | None = None
+        self._unpackers: list[Any] = []
+        if not self._starts:
+            self._find_places()
 
     def read(self, offset: int, length: int) -> bytes:
         """Return a part of the content; less than `length` bytes at its end.
@@ -77,32 +83,57 @@ class BlockReader:
             OSError: The file cannot be read.
             zlib.error: The file is damaged.
         """
-        if not self._starts:
-            if self._whole is None:
-                with gzip.open(self._path) as file:
-                    self._whole = file.read()
-            return self._whole[offset : offset + length]
         number = bisect_right(self._starts, offset) - 1
+        skipped = offset - self._starts[number]
         with self._path.open("rb") as raw:
             raw.seek(self._places[number])
+            if self._unpackers:
+                return _unpacked(raw, self._unpackers[number].copy(), skipped + length)[skipped:]
             with gzip.open(raw) as file:
-                file.seek(offset - self._starts[number])
+                file.seek(skipped)
                 return file.read(length)
+
+    def _find_places(self) -> None:
+        """Keep a copy of the decompressor, about 40 kB, after each `POINT_BYTES` of content."""
+        unpacker = zlib.decompressobj(zlib.MAX_WBITS | 16)
+        self._starts, self._places, self._unpackers = [0], [0], [unpacker.copy()]
+        size = 0
+        with self._path.open("rb") as file:
+            while part := file.read(BLOCK_BYTES):
+                size += len(unpacker.decompress(part))
+                if size - self._starts[-1] >= POINT_BYTES:
+                    self._starts.append(size)
+                    self._places.append(file.tell())
+                    self._unpackers.append(unpacker.copy())
+
+
+def _unpacked(file: BinaryIO, unpacker: Any, length: int) -> bytes:
+    """Return the first `length` bytes that a decompressor makes of the rest of a file."""
+    content = bytearray()
+    while len(content) < length and not unpacker.eof:
+        part = file.read(BLOCK_BYTES)
+        if not part:
+            raise EOFError("the gzip file is cut off")
+        content += unpacker.decompress(part)
+    return bytes(content[:length])
 
 
 def _blocks(path: Path) -> tuple[list[int], list[int]]:
-    """Return the positions of the blocks in the content and in the file; empty for a file that is not in blocks."""
+    """Return the positions of the blocks in the content and in the file; empty for a file that is not in blocks.
+
+    What cannot be a block is the last one: reading it says what is wrong.
+    """
     starts, places = [0], [0]
     with path.open("rb") as file:
         while header := file.read(_HEADER.size):
             fields = _HEADER.unpack(header) if len(header) == _HEADER.size else ()
             if fields[:-1] != _START:
-                return [], []
+                return (starts, places) if places[-1] else ([], [])
             end = places[-1] + fields[-1] + 1
             file.seek(end - _TRAILER.size)
             trailer = file.read(_TRAILER.size)
             if len(trailer) < _TRAILER.size:
-                return [], []
+                return starts, places
             starts.append(starts[-1] + _TRAILER.unpack(trailer)[1])
             places.append(end)
     return starts[:-1], places[:-1]

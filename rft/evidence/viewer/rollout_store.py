@@ -19,8 +19,8 @@ from rft.run_folder.rollout_files import Place, segment_paths
 from rft.run_folder.rollout_index import INDEX, end_of, read_index, scan, write_index
 from rft.run_folder.run_lock import RunLock
 
-READERS = 3
-"""Compressed segments kept open; one of an older run occupies 64 MiB."""
+READERS = 64
+"""Compressed segments whose blocks are known; one of an older run occupies about 3 MB."""
 SPARSE = 4
 """Lines are read together if what lies between them is at most this many times as long."""
 
@@ -132,6 +132,16 @@ class RolloutStore:
             self._readers.clear()
             self.refresh()
         return question()
+
+    def prepare(self) -> None:
+        """Find the blocks of compressed segments now instead of at the first question; of older runs, it takes a while.
+
+        Raises:
+            IndexMismatch: The files have changed; see `asked`.
+        """
+        for path in list(self._paths().values())[-READERS:]:
+            if path.name.endswith(COMPRESSED):
+                self._content(path, 0, 0)
 
     def _paths(self) -> dict[int, Path]:
         return segment_paths(self._folder)

@@ -62,6 +62,12 @@ class ViewedRun:
                 self._stamp = stamp
             return self._overview
 
+    def prepare(self) -> None:
+        """Read what the first page of a long run would wait for."""
+        with self._lock:
+            self._store.refresh()
+            self._store.asked(self._store.prepare)
+
     def page(self, query: Query, *, place: int, limit: int) -> dict[str, Any]:
         """Return a part of the list.
 
