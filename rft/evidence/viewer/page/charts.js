@@ -89,11 +89,11 @@ function parts(steps, title) {
     let base = 0;
     names.forEach((name, place) => {
       const value = values[name] ?? 0;
-      if (value > 0) svg.append(drawn("rect", {x: x(step) - width / 2, y: y(base + value), width, height: Math.max(0, y(base) - y(base + value)), class: `f${place % NUM_COLORS}`}));
+      if (value > 0) svg.append(drawn("rect", {x: x(step) - width / 2, y: y(base + value), width, height: Math.max(0, y(base) - y(base + value)), class: `f${phaseColor(name, place)}`}));
       base += value;
     });
   }
-  names.forEach((name, place) => legend.append(element("span", null, {}, dot(place), words(name))));
+  names.forEach((name, place) => legend.append(element("span", null, {}, dot(phaseColor(name, place)), words(name))));
   follow(svg, stepAt);
   figure.append(svg, legend);
   const read = step => {

@@ -72,11 +72,11 @@ function timeBar(run) {
   if (!total) return [];
   const bar = element("div", null, {class: "stack", role: "img", "aria-label": "time by phase"}), legend = element("div", null, {class: "legend"});
   parts.forEach(([name, seconds], place) => {
-    const share = element("div", "", {class: `f${place % NUM_COLORS}`, title: `${words(name)}: ${duration(seconds)}`});
+    const share = element("div", "", {class: `f${phaseColor(name, place)}`, title: `${words(name)}: ${duration(seconds)}`});
     share.style.flexGrow = seconds / total;
     share.style.flexBasis = "0";
     bar.append(share);
-    legend.append(element("span", null, {}, dot(place), `${words(name)} ${duration(seconds)} (${Math.round(seconds / total * 100)}%)`));
+    legend.append(element("span", null, {}, dot(phaseColor(name, place)), `${words(name)} ${duration(seconds)} (${Math.round(seconds / total * 100)}%)`));
   });
   return [bar, legend];
 }
