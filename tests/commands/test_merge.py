@@ -88,7 +88,7 @@ def of_folder(folder: Path) -> torch.Tensor:
     "options",
     [
         {},
-        {"use_dora": True},
+        pytest.param({"use_dora": True}, marks=pytest.mark.full),  # tests/sampling/test_merging.py merges its tensors
         {"target_modules": ["q_proj", "lm_head"]},
         {"target_modules": ["q_proj"], "modules_to_save": ["lm_head"]},
         pytest.param({"use_rslora": True}, marks=pytest.mark.full),

@@ -47,7 +47,13 @@ def renderer_for(template: str) -> tuple[Renderer, set[int]]:
 
 def templates() -> list[Any]:
     ours = [pytest.param(shipped_template(name), id=name) for name in sorted(TEMPLATE_NAMES)]
-    return ours + [pytest.param((TRL / f"{name}.jinja").read_text(), id=f"trl-{name}") for name in THEIRS]
+    theirs = [pytest.param((TRL / f"{name}.jinja").read_text(), id=f"trl-{name}", marks=marks(name)) for name in THEIRS]
+    return ours + theirs
+
+
+def marks(name: str) -> list[pytest.MarkDecorator]:
+    """A template for training renders what its counterpart for sampling does, and marks the assistant's tokens."""
+    return [pytest.mark.full] if name.removesuffix("_training") in {*THEIRS} - {name} else []
 
 
 def chat(random: random.Random, length: int) -> list[dict[str, str]]:

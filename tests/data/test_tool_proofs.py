@@ -14,7 +14,7 @@ from rft.data.tool_calls import MarkedParser, TemplateParser, ToolCall
 from rft.data.tool_proofs import call_parser, require_results, shows_tools
 from rft.errors import DataError
 from scripts.make_response_templates import FILE, templates
-from tests.data.test_continuation import THEIRS, TRL, renderer_for
+from tests.data.test_continuation import THEIRS, TRL, marks, renderer_for
 
 TOOL = {
     "type": "function",
@@ -66,7 +66,7 @@ def real_chat(renderer: Renderer, calls: list[ToolCall]) -> list[dict[str, Any]]
     return [{"role": "user", "content": "b"}, style.message(calls, [call.arguments for call in calls])]
 
 
-@pytest.mark.parametrize("name", THEIRS)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=marks(name)) for name in THEIRS])
 def test_tools_under_each_template(name: str) -> None:
     """What stands between a call and the next turn is what the template writes in the real chat."""
     renderer, continuation, tokenizer = prepared((TRL / f"{name}.jinja").read_text())

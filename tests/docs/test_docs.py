@@ -80,6 +80,7 @@ ONLY_COMPOSED = {
     "model.path=Qwen/": "its model is on the hub",
     "model.path=package:": "its package is not installed",
     "cluster=attach": "needs a cluster",
+    "data.mixture.gcd.older=true": "its tasks are those of data=families, which docs/data.md plans",
 }
 """Part of a training command that is checked as far as its configuration, and why."""
 ONLY_COMPILED = {

@@ -1,6 +1,7 @@
 """Tasks, rollouts, and graders in files, as worker processes load them."""
 
 import asyncio
+import dataclasses
 import sys
 
 import pytest
@@ -37,6 +38,8 @@ class Bench:
 
     def __init__(self, folder):
         self.folder = folder
+        self.in_process = False
+        """Whether graders run in this process, which saves the start of workers."""
 
     def file(self, source, name="mine.py"):
         (self.folder / name).write_text(source)
@@ -46,6 +49,7 @@ class Bench:
 
     def panel(self, specs, **options):
         graders = [load_grader(name, spec) for name, spec in specs.items()]
+        graders = [dataclasses.replace(one, in_process=one.in_process or self.in_process) for one in graders]
         return Panel(graders, **{"num_workers": 2, "max_fault_share": 1.0} | options)
 
     def grade(self, specs, texts, *, task=None, panel=None, **options):
