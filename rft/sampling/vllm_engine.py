@@ -6,10 +6,6 @@ ends, so that it is graded while others are sampled, and can add requests and po
 
 from __future__ import annotations
 
-import multiprocessing.connection
-import os
-import sys
-import threading
 from array import array
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -28,6 +24,7 @@ from rft.sampling.spec import EngineSpec
 from rft.sampling.stops import model_stops
 from rft.sampling.vllm_policies import AdapterWeights, InPlaceWeights
 from rft.sampling.vllm_settings import engine_arguments, inspect_here, set_environment
+from rft.sampling.worker_deaths import exit_with_workers
 from rft.types import Adapter, FullWeights, Logprobs, Policy, Rollout, StopReason, TopTokens
 
 CANARY_PRIORITY = -1
@@ -296,24 +293,6 @@ class VllmEngine:
             elif output.finished:
                 others[output.request_id] = output
         return others
-
-
-def exit_with_workers(workers: Sequence[Any]) -> None:
-    """End this process at once when a worker process of the engine dies, so that a new sampler takes its place.
-
-    vLLM itself raises errors that do not tell a dead worker from a fault that a new engine would have, too.
-
-    Args:
-        workers: Handles of vLLM's workers; the sentinel of `proc` is ready when the process has ended.
-    """
-
-    def wait() -> None:
-        multiprocessing.connection.wait([worker.proc.sentinel for worker in workers])
-        sys.stderr.write("rft: a worker process of vLLM died, so this sampler ends\n")
-        sys.stderr.flush()
-        os._exit(1)
-
-    threading.Thread(target=wait, name="exit-with-workers", daemon=True).start()
 
 
 def _prompt_logprobs(outputs: Sequence[Any], sequences: Sequence[Sequence[int]]) -> Logprobs:

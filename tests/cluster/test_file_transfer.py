@@ -46,7 +46,7 @@ class Remote:
 
 @pytest.fixture(autouse=True)
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """So small that every file takes several; and no object store."""
+    """So small that every checkpoint takes several; and no object store."""
     for module in (keeper_module, travel):
         monkeypatch.setattr(module, "READ_BYTES", 1000)
     monkeypatch.setattr(travel.ray, "put", lambda data: data)
@@ -58,8 +58,10 @@ def node(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def own_model(tiny_model: Path, tmp_path: Path) -> Path:
-    """A model that is nowhere but on the driver."""
+def own_model(tiny_model: Path, tmp_path: Path, small_parts: None, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A model that is nowhere but on the driver; its weights take 25 parts."""
+    for module in (keeper_module, travel):
+        monkeypatch.setattr(module, "READ_BYTES", 100_000)
     folder = tmp_path / "model"
     shutil.copytree(tiny_model, folder)
     return folder

@@ -24,7 +24,7 @@ from rft.episodes.conversation import Conversation, Rules, Tools
 from rft.episodes.workers import EnvironmentWorkers
 from rft.sampling.engine import Request
 from rft.types import Message, Policy, Rollout, Score, Split, Status, StopReason, Task
-from tests.data.test_continuation import THEIRS, TRL, renderer_for
+from tests.data.test_continuation import THEIRS, TRL, marks, renderer_for
 
 POLICY = Policy(version=0, fingerprint="base")
 FAULTS = """
@@ -155,7 +155,7 @@ def test_4_parallel_results_are_one_turn() -> None:
     assert re.findall(r"<tool_response>\n(\w+)\n</tool_response>", text) == ["first", "second"]
 
 
-@pytest.mark.parametrize("name", [each for each in THEIRS if "think" in theirs(each)])
+@pytest.mark.parametrize("name", [pytest.param(name, marks=marks(name)) for name in THEIRS if "think" in theirs(name)])
 def test_5_an_observation_keeps_its_head(name: str) -> None:
     """NovaSky-AI/SkyRL#2075: it is cut out by its expected place, which a template with thinking moves."""
     episode = Episode(theirs(name))

@@ -1,4 +1,4 @@
-"""The vLLM engine, as far as it can be tested without vLLM."""
+"""A sampler ends with its vLLM engine."""
 
 import subprocess
 import sys
@@ -15,8 +15,8 @@ def live_as_long_as_the_parent():
     multiprocessing.parent_process().join()
 
 
-if __name__ == "__main__":  # the workers import this file, too, and need not wait for torch
-    from rft.sampling.vllm_engine import exit_with_workers
+if __name__ == "__main__":  # the workers import this file, too
+    from rft.sampling.worker_deaths import exit_with_workers
 
     context = multiprocessing.get_context("spawn")
     workers = [SimpleNamespace(proc=context.Process(target=live_as_long_as_the_parent)) for _ in range(2)]
