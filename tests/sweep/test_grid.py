@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from rft.errors import OutputError, UsageError
 from rft.run_folder.recorder import read_metrics, read_rollouts
 
 SPACE = ("seed=range(0,50)", "learner.learning_rate=tag(log, interval(1e-5, 1e-2))")
+ARMS = ("base", "base + retrieval", "tuned", "tuned + retrieval")
 Command = Callable[..., tuple[int, dict[str, Any], str]]
 
 
@@ -99,3 +101,16 @@ def test_trials_with_a_tool_share_engines(folder: Path, grid: Command, engines: 
         results = [turn["messages"][0]["content"] for turn in turns if turn["author"] == "environment"]
         assert set(results) == {"3"}
         assert all(line["metrics"]["episode/open_at_end"] == 0 for line in read_metrics(folder / "sweep" / number)[1:])
+
+
+@pytest.mark.e2e
+@pytest.mark.usefixtures("fake_ray")
+def test_trials_have_arms_of_their_own(folder: Path, grid: Command, engines: list[Any]) -> None:
+    (folder / "docs.jsonl").write_text("".join(f'{{"text": "{number} + 1"}}\n' for number in range(100, 110)))
+    store = ("retrieval=local", "retrieval.documents=docs.jsonl", "evaluation.arms=true")
+    code, sweep, _ = grid(*store, "retrieval.top_k=1,2", "hydra.launcher.max_parallel_trials=2")
+    assert (code, len(engines), sweep["counts"]) == (0, 1, {"finished": 2})
+    for trial in sweep["trials"]:
+        arms = json.loads((folder / "sweep" / str(trial["number"]) / "summary.json").read_text())["arms"]
+        assert {name: mean["n"] for name, mean in arms["means"].items()} == dict.fromkeys(ARMS, 8)
+        assert arms["means"]["tuned + retrieval"]["mean"] == trial["score"]
