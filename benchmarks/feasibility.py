@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import functools
 import json
 import math
 import sys
@@ -28,6 +29,7 @@ from statistics import fmean, variance
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from harness import report
 
 from rft.batches import Batcher
@@ -57,22 +59,29 @@ POPULATIONS: dict[str, Rates] = {
 TASKS = {160: 0.08, 64: 0.125}
 """Numbers of sampled tasks, each with the error that is allowed."""
 SAMPLES, STEPS, PROMPTS = 16, 20, 8
+REAL_TASKS, REAL_PROMPTS, AT_ONCE = 64, 4, 128
+"""Sampled tasks, prompts of a step and completions sampled at once with the embedded model: few, for two cores."""
 FILE_TASKS = 2000
 """Tasks in the file from which both feasibility and run draw."""
 SETTINGS: tuple[tuple[str, ...], ...] = tuple(
     (f"seed={seed}", *words)
     for words in (
-        ("data.train=embedded:chain_sum/train", "sampler.temperature=1.0", "loop.completions_per_prompt=8"),
-        ("data.train=embedded:chain_sum/train", "sampler.temperature=0.7", "loop.completions_per_prompt=4"),
-        ("data.train=embedded:spell_backward/train", "sampler.temperature=1.0", "loop.completions_per_prompt=8"),
-        ("data.train=embedded:gcd/train", "sampler.temperature=1.2", "loop.completions_per_prompt=16"),
+        ("data.train=embedded:chain_sum/train", "sampler.temperature=1.0", "loop.completions_per_prompt=4"),
+        ("data.train=embedded:chain_sum/train", "sampler.temperature=0.7", "loop.completions_per_prompt=8"),
+        ("data.train=embedded:spell_backward/train", "sampler.temperature=1.0", "loop.completions_per_prompt=4"),
+        ("data.train=embedded:gcd/train", "sampler.temperature=1.2", "loop.completions_per_prompt=4"),
     )
     for seed in range(5)
 )
 KEYS = (
     *("model.path=embedded:tiny", "graders.correct.use=reasoning_gym", "sampler=transformers", "learner=fake"),
-    *(f"loop.steps={STEPS}", f"loop.prompts_per_step={PROMPTS}", "sampler.max_completion_tokens=48", "logging=none"),
-    *("feasibility.max_tasks=160", f"feasibility.completions_per_task={SAMPLES}"),
+    *(
+        f"loop.steps={STEPS}",
+        f"loop.prompts_per_step={REAL_PROMPTS}",
+        "sampler.max_completion_tokens=48",
+        "logging=none",
+    ),
+    *(f"feasibility.max_tasks={REAL_TASKS}", "feasibility.completions_per_task=8"),
 )
 
 
@@ -93,7 +102,7 @@ class Cell(NamedTuple):
 def simulated(cell: tuple[str, int, int], *, repeats: int) -> Cell:
     """Simulate one cell: estimates of feasibility, and runs at an unchanged policy."""
     name, num_tasks, size = cell
-    draw = np.random.default_rng([num_tasks, size, list(POPULATIONS).index(name)])
+    draw = np.random.default_rng(abs(hash((num_tasks, size))) + list(POPULATIONS).index(name))
     many = POPULATIONS[name](np.random.default_rng(0), 400_000)
     truth = float(np.mean(1 - many**size - (1 - many) ** size))
     within = covered = predicted = 0
@@ -131,7 +140,7 @@ def power(held_out: int, completions: int, kind: str, *, repeats: int) -> tuple[
         kind: `spread`: all tasks get better; `whole`: some tasks are solved now, and the others stay.
         repeats: Number of simulated comparisons.
     """
-    draw = np.random.default_rng([held_out, completions])
+    draw = np.random.default_rng(held_out + completions)
     shown, differences = 0, []
     for _ in range(repeats):
         trained = draw.binomial(SAMPLES, draw.beta(0.7, 1.3, 160))
@@ -171,16 +180,24 @@ class LocalSampler:
             for index in range(completions_per_task)
         ]
         options = SamplingOptions(temperature=temperature, max_completion_tokens=self._max_tokens, stop=())
-        for start in range(0, len(requests), 256):
-            for rollout in sample_all(self._engine, requests[start : start + 256], options):
+        for start in range(0, len(requests), AT_ONCE):
+            for rollout in sample_all(self._engine, requests[start : start + AT_ONCE], options):
                 yield rollout
+
+
+@functools.cache
+def opened_engine() -> Engine:
+    """Open the engine of all settings; a second thread would not speed up so small a model."""
+    engine = open_local_engine("transformers", locate("embedded:tiny"), None, seed=0, num_completions=AT_ONCE)
+    torch.set_num_threads(1)
+    return engine
 
 
 def judged(number: int) -> dict[str, Any]:
     """Measure a setting, and sample the groups of its first steps."""
     run = load_feasibility([*KEYS, *SETTINGS[number]])
     prepared = prepare(run, needs_training_tasks=True)
-    engine = open_local_engine("transformers", locate("embedded:tiny"), None, seed=run.seed, num_completions=256)
+    engine = opened_engine()
     panel = build.panel(run, prepared, lambda _: None)
     sampler: Any = LocalSampler(engine, prepared, run.seed, run.sampler.max_completion_tokens)
     tasks = prepared.tasks.train
@@ -194,16 +211,16 @@ def judged(number: int) -> dict[str, Any]:
 
     async def both() -> tuple[dict[str, Any], float]:
         parts: Any = Parts(sampler, panel, None)
-        found, _ = await measure_feasibility(
-            run, prepared, parts, tasks, lambda _: None, start_s=0.0, with_learner=False
-        )
-        batches = [await batcher.start(step) for step in range(1, STEPS + 1)]
+        try:
+            found, _ = await measure_feasibility(
+                run, prepared, parts, tasks, lambda _: None, start_s=0.0, with_learner=False
+            )
+            batches = [await batcher.start(step) for step in range(1, STEPS + 1)]
+        finally:
+            panel.close()
         return found, fmean(float(group.is_informative) for batch in batches for group in batch.groups)
 
-    try:
-        found, seen = asyncio.run(both())
-    finally:
-        panel.close()
+    found, seen = asyncio.run(both())
     informative = found["informative"]
     keys = ("group_size", "share", "predicted")
     return {"setting": SETTINGS[number], "seen": seen, "verdict": found["verdict"]} | {
