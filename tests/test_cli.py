@@ -1,5 +1,6 @@
 """`rft` as it is typed: help, plans, imports, and interruptions."""
 
+import json
 import re
 import subprocess
 import sys
@@ -178,8 +179,11 @@ def without_progress(out: str) -> list[str]:
 
 
 def test_a_check(tmp_path: Path, rft: Rft) -> None:
-    # A grader of the standard library: reasoning-gym takes seconds.
-    words = ["experiment=quickstart", "graders.correct.use=exact", "output_dir=out"]
+    rows = [{"prompt": f"{number} + 1 =", "answer": str(number + 1)} for number in range(20)]
+    (tmp_path / "tasks.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    # A grader of the standard library: reasoning-gym takes seconds. So do all tasks of the experiment.
+    words = ["experiment=quickstart", "data.train=tasks.jsonl", "data.validation=null", "data.test=null"]
+    words += ["data.validation_share=0.2", "graders.correct.use=exact", "output_dir=out"]
     code, out, err = rft_alone(tmp_path, "check", *words, imports="transformers")
     assert (code, err) == (0, "")
     title, *lines = without_progress(out)
@@ -188,14 +192,14 @@ def test_a_check(tmp_path: Path, rft: Rft) -> None:
     assert title == "the run can start with these settings:"
     told = dict(re.split("  +", line.strip(), maxsplit=1) for line in lines if re.match("  .+?  ", line))
     assert told["steps"] == "40 of 8 prompts x 8 completions = 64 completions"
-    assert told["tasks"] == "2,000 train, 250 validation, 300 test"
+    assert told["tasks"] == "16 train, 4 validation"
     assert told["architecture"].startswith("Llama, 616 thousand weights (F32), whole")
     assert told["served"] == "merged into the base model"
-    assert told["grader correct"].startswith("1 for the reference, 0 for nothing (embedded:chain_sum/train:1)")
+    assert told["grader correct"].startswith("1 for the reference, 0 for nothing (tasks.jsonl:")
     assert told["audit"] == "never audited"
     assert told["run folder"] == "out (free)"
     assert "not checked:" in lines
-    assert list(tmp_path.iterdir()) == []
+    assert [file.name for file in tmp_path.iterdir()] == ["tasks.jsonl"]
 
 
 def test_the_configuration_as_yaml(tmp_path: Path, rft: Rft) -> None:

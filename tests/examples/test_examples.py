@@ -29,6 +29,7 @@ from rft.grading import LoadedGrader, load_grader
 from rft.run.inputs.family_tasks import graders_of
 from rft.run.inputs.fitting import Reuse
 from rft.run.inputs.grader_samples import as_rollout
+from rft.run.inputs.grounded_tasks import SPLITS, Grounded, grounded_tasks
 from rft.run.inputs.task_sets import load_tasks
 from rft.types import Task
 from tests.docs.blocks import ROOT, read_commands
@@ -65,16 +66,29 @@ def runs_of(name: str) -> tuple[RunConfig, ...]:
 
 
 @functools.cache
-def tasks_of(name: str) -> tuple[TaskSets, ...]:
-    """The tasks of each run of an example, with their passages."""
+def tasks_of(name: str, *, with_passages: bool = False) -> tuple[TaskSets, ...]:
+    """The tasks of each run of an example; with passages, only the first two of each family get them."""
+
+    def of_the_first(run: RunConfig, tasks: TaskSets, reuse: Reuse) -> Grounded | None:
+        return grounded_tasks(run, TaskSets(**{split: list(firsts(getattr(tasks, split))) for split in SPLITS}), reuse)
+
     read = []
     for run in runs_of(name):
         problems: list[str] = []
-        tasks, _, _ = load_tasks(run, True, REUSE, problems)
+        with pytest.MonkeyPatch.context() as patch:
+            searches = of_the_first if with_passages else lambda *_: None
+            patch.setattr("rft.run.inputs.task_sets.grounded_tasks", searches)
+            tasks, _, _ = load_tasks(run, True, REUSE, problems)
         assert not problems
         assert tasks is not None
         read.append(tasks)
     return tuple(read)
+
+
+def firsts(tasks: Sequence[Task]) -> Iterator[Task]:
+    """The first two tasks of each family."""
+    for family in dict.fromkeys(task.family for task in tasks):
+        yield from [task for task in tasks if task.family == family][:2]
 
 
 def right_answer(task: Task) -> str:
@@ -105,8 +119,7 @@ def is_wrong_for(task: Task, other: Task) -> bool:
 def samples(tasks: TaskSets) -> Iterator[Task]:
     """A few tasks of each split and family."""
     for split in (tasks.train, tasks.validation, tasks.test):
-        for family in dict.fromkeys(task.family for task in split):
-            yield from [task for task in split if task.family == family][:2]
+        yield from firsts(split)
 
 
 def test_the_pages_and_the_index() -> None:
@@ -127,7 +140,7 @@ def test_the_data_loads_and_no_training_prompt_is_measured(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_right_answers_earn_more_than_wrong_ones(name: str) -> None:
-    for run, tasks in zip(runs_of(name), tasks_of(name), strict=True):
+    for run, tasks in zip(runs_of(name), tasks_of(name, with_passages=True), strict=True):
         loaded = {key: load_grader(key, entry) for key, entry in run.graders.items()}
         sampled = list(samples(tasks))
         for task in sampled:
