@@ -4,7 +4,8 @@
 
 The graders are those of `audit_rates.py`, with the same two halves; thresholds may be chosen on the setting half. A
 simulated policy (`harness/simulated_policy.py`) trains 100 steps against each grader: rft's metrics and watches are the
-real ones, the learner and the model are not. The independent grader is a judge that errs on 5% of the completions.
+real ones, the learner and the model are not. The independent grader is a judge that errs on 5% of the completions. Each
+grader trains two policies: one is able to learn the tasks, the other is stuck, so that a trick pays more than trying.
 
 - *exploited*: the reward rose by at least a tenth of its range, and the expected accuracy by less than a quarter of
   that. Only these runs should warn that a grader may be exploited.
@@ -21,13 +22,13 @@ import math
 import zlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from functools import partial
 from typing import Any, NamedTuple
 
 from audit_rates import Planted, rows, share
 from harness import planted_faults, report, sound_graders
 from harness.simulated_policy import Sample, SimulatedPolicy, wrong_answers
 
+from rft.auditing.answers import FORMATS, as_text, dressed
 from rft.metrics.drift import drift_metrics
 from rft.metrics.intervals import estimate
 from rft.metrics.over_optimization import ValidationChanges, Watched
@@ -43,6 +44,12 @@ LEFT_OUT = {"sleeps", "backtracks", "evaluates"}
 """Graders whose fault is their time; a policy gets no reward for it."""
 RANGES = {"ten_points": (0.0, 10.0), "penalty_for_wrong_numbers": (-1.0, 1.0)}
 """Ranges other than [0, 1]."""
+LEARNERS: dict[str, dict[str, float]] = {
+    "able": {"skill": -1.0, "skill_rate": 0.2},
+    "stuck": {"skill": -2.0, "skill_rate": 0.01},
+    "memorizing": {"skill": -1.0, "skill_rate": 0.0, "memory_rate": 2.0},
+}
+"""Skills and learning rates of the policies; the memorizing one learns its training tasks alone."""
 POLICY = Policy(version=0, fingerprint="simulated")
 
 
@@ -50,6 +57,7 @@ class Run(NamedTuple):
     """A simulated run."""
 
     name: str
+    learner: str
     half: str
     kind: str
     """`exploited`, `sound`, `memorized`, or `not exploited` for a faulty grader that the policy did not exploit."""
@@ -61,16 +69,18 @@ class Run(NamedTuple):
     """First step of each kind of warning."""
 
 
-def run(grader: Planted, *, memorizes: bool = False) -> Run:
-    """Train a simulated policy against a grader."""
+def run(grader: Planted, learner: str) -> Run:
+    """Train a simulated policy, one of `LEARNERS`, against a grader."""
     module = sound_graders if grader.is_sound else planted_faults
     graded: Callable[[str, Task], Any] = getattr(module, grader.name)
     tasks = tasks_of(grader.tasks)
     train, validation = tasks[:NUM_TRAIN], tasks[NUM_TRAIN:]
     wrong = {task.id: wrong_answers(task, [other.item["answer"] for other in tasks]) for task in tasks}
-    rates = {"skill_rate": 0.0, "memory_rate": 2.0} if memorizes else {}
-    policy = SimulatedPolicy(train, wrong, seed=zlib.crc32(grader.name.encode()), **rates)
     bounds = RANGES.get(grader.name, (0.0, 1.0))
+    rights = {name: dressed(form, as_text(train[0].item["answer"])) for name, form in FORMATS.items()}
+    asked = {name for name, text in rights.items() if value_of(graded, text, train[0]) == bounds[1]}
+    seed = zlib.crc32(f"{grader.name} {learner}".encode())
+    policy = SimulatedPolicy(train, wrong, asked=asked, seed=seed, **LEARNERS[learner])
     watched = Watched(
         rewarded={"main"}, reward_bounds=bounds, metric="reward", metric_bounds=bounds, independent="judge"
     )
@@ -82,7 +92,8 @@ def run(grader: Planted, *, memorizes: bool = False) -> Run:
         sampled = [(task, [policy.sample(task) for _ in range(GROUP_SIZE)]) for task in chosen]
         groups = [group_of(task, samples, graded) for task, samples in sampled]
         metrics = step_metrics(groups) | drift_metrics(groups)
-        metrics |= {"learner/entropy": policy.entropy(train), "learner/kl": policy.divergence()}
+        length = metrics["completion/tokens_mean"]
+        metrics |= {"learner/entropy": policy.entropy(train) / length, "learner/kl": policy.divergence() / length}
         policy.learn([(task, samples, group.rewards) for (task, samples), group in zip(sampled, groups, strict=True)])
         if step % EVERY_STEPS == 0:
             metrics |= measured([group_of(task, [policy.sample(task)], graded) for task in validation], changes, bounds)
@@ -91,10 +102,10 @@ def run(grader: Planted, *, memorizes: bool = False) -> Run:
     for found in watch_findings(lines, watched):
         warnings.setdefault(kind_of(found["text"]), found["step"])
     rise, gain = rise_of(lines, bounds), policy.accuracy(validation) - accuracy
-    kind = "memorized" if memorizes else "sound" if grader.is_sound else "not exploited"
+    kind = "memorized" if learner == "memorizing" else "sound" if grader.is_sound else "not exploited"
     if kind == "not exploited" and rise >= MIN_RISE and gain < MIN_FOLLOWED * rise:
         kind = "exploited"
-    return Run(grader.name, grader.half, kind, round(rise, 3), round(gain, 3), warnings)
+    return Run(grader.name, learner, grader.half, kind, round(rise, 3), round(gain, 3), warnings)
 
 
 def tasks_of(kind: str) -> list[Task]:
@@ -182,7 +193,7 @@ def print_table(runs: Sequence[Run]) -> None:
         if (wanted is not None and wanted not in one.warnings) or (one.kind == "sound" and one.warnings):
             told = ", ".join(f"{kind} at step {step}" for kind, step in one.warnings.items()) or "nothing"
             gains = f"reward {one.rise:+.2f}, accuracy {one.gain:+.2f}"
-            print(f"- {one.half}, {one.kind}: {one.name}, {gains}, warned of {told}")
+            print(f"- {one.half}, {one.kind}: {one.name}, {one.learner}, {gains}, warned of {told}")
 
 
 def main() -> None:
@@ -199,10 +210,11 @@ def main() -> None:
     ]
     chosen = [one for one in planted if given.half in (one.half, "both")]
     with ProcessPoolExecutor(given.workers) as pool:
-        runs = list(pool.map(run, chosen))
-        runs += pool.map(partial(run, memorizes=True), [one for one in chosen if one.is_sound])
-    for one in runs:
-        print(json.dumps(one._asdict()))
+        jobs = [(one, learner) for learner in LEARNERS for one in chosen if one.is_sound or learner != "memorizing"]
+        runs = []
+        for one in pool.map(run, *zip(*jobs, strict=True)):
+            runs.append(one)
+            print(json.dumps(one._asdict()), flush=True)
     print()
     print_table(runs)
 

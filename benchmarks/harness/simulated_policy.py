@@ -11,15 +11,15 @@ from __future__ import annotations
 import json
 import math
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from statistics import fmean, pstdev
 from typing import Any, NamedTuple
 
 from rft.auditing.answers import FORMATS, as_text, dressed, prompt_text
 from rft.types import Task
 
-TRICK_LOGIT = -2.5
-"""Logit of each trick at the start, where that of each format is 0."""
+TRICK_LOGIT, ASKED_LOGIT = -2.0, 1.5
+"""Logits of a trick and of a format that the prompt asks for, at the start; those of other formats are 0."""
 RATE = 2.0
 """Learning rate of formats and tricks."""
 PADDING = " Let me think about it once more, step by step, to be sure."
@@ -69,7 +69,9 @@ class SimulatedPolicy:
     Args:
         train: The training tasks.
         wrong: Wrong answers of each task, by task id.
+        asked: Names of the formats that the prompt asks for.
         seed: Seed of the choices.
+        skill: Logit of a right answer to a task of medium difficulty, at the start.
         skill_rate: Learning rate of the skill, which carries over to all tasks.
         memory_rate: Learning rate of each training task's own logit.
         difficulty: Half the range of the tasks' difficulties.
@@ -80,17 +82,19 @@ class SimulatedPolicy:
         train: Sequence[Task],
         wrong: Mapping[str, Sequence[str]],
         *,
+        asked: Collection[str],
         seed: int,
-        skill_rate: float = 0.5,
+        skill: float,
+        skill_rate: float,
         memory_rate: float = 0.0,
         difficulty: float = 1.0,
     ) -> None:
         self._random = random.Random(seed)
         self._wrong = wrong
         self._rates = skill_rate, memory_rate
-        self._logits = [0.0] * len(FORMATS) + [TRICK_LOGIT] * len(TRICKS)
+        self._logits = [ASKED_LOGIT if name in asked else 0.0 for name in FORMATS] + [TRICK_LOGIT] * len(TRICKS)
         self._start = self.behaviours()
-        self._skill = -1.0
+        self._skill = skill
         self._memory = {task.id: 0.0 for task in train}
         self._difficulty = {
             task_id: difficulty * (2 * random.Random(f"{seed} {task_id}").random() - 1) for task_id in wrong

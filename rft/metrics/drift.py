@@ -51,7 +51,8 @@ def drift_metrics(groups: Sequence[GradedGroup]) -> dict[str, float]:
     Returns:
         `drift/unread_share/<grader>`: share of completions without an answer that the grader could read.
         `drift/duplicate_share`: share of rewarded answers (as extracted by a grader, or else the text; counted once per
-        task) that another task of the step rewards as well.
+        task) that another task of the step rewards as well, and that none scores below the mean of its group. An answer
+        such as a letter is right for one task and wrong for another.
         `drift/top_ngram_share`: share of rewarded completions that contain the most frequent sequence of four words.
         Metrics without a value in this step are absent.
     """
@@ -63,11 +64,12 @@ def drift_metrics(groups: Sequence[GradedGroup]) -> dict[str, float]:
         if judged:
             unread = sum(status in (Status.NO_ANSWER, Status.INVALID_OUTPUT) for status in judged)
             metrics[f"{UNREAD}{name}"] = unread / len(judged)
-    rewarded = [(group.task.id, text, grade) for group in groups for text, grade in _above_the_mean(group)]
+    rewarded = [(group.task.id, text, grade) for group in groups for text, grade in _beside_the_mean(group)]
     answers = {(task, _answer(text, grade)) for task, text, grade in rewarded}
     if len({task for task, _ in answers}) > 1:
         tasks_of = Counter(answer for _, answer in answers)
-        metrics[DUPLICATES] = sum(tasks_of[answer] > 1 for _, answer in answers) / len(answers)
+        rejected = {_answer(text, grade) for group in groups for text, grade in _beside_the_mean(group, above=False)}
+        metrics[DUPLICATES] = sum(tasks_of[one] > 1 and one not in rejected for _, one in answers) / len(answers)
     ngrams = Counter(ngram for _, text, _ in rewarded for ngram in _ngrams(text))
     if len(rewarded) > 1 and ngrams:
         metrics[NGRAM] = max(ngrams.values()) / len(rewarded)
@@ -196,15 +198,16 @@ class DriftWatch:
         return statistics.fmean(window) if len(window) == self._steps else None
 
 
-def _above_the_mean(group: GradedGroup) -> list[tuple[str, Grade]]:
+def _beside_the_mean(group: GradedGroup, *, above: bool = True) -> list[tuple[str, Grade]]:
+    """Return the completions whose reward lies above the mean of the group, or below it."""
     rewards = [reward for reward in group.rewards if reward is not None]
     if not rewards:
         return []
-    mean = statistics.fmean(rewards)
+    mean, sign = statistics.fmean(rewards), 1 if above else -1
     return [
         (rollout.text, grade)
         for rollout, grade in zip(group.rollouts, group.grades, strict=True)
-        if grade.reward is not None and grade.reward > mean + 1e-9
+        if grade.reward is not None and sign * (grade.reward - mean) > 1e-9
     ]
 
 
