@@ -19,6 +19,7 @@ EXTRA_OF: Mapping[str, str] = {
     "cryptography": "certificate",
     "datasets": "data",
     "gguf": "gguf",
+    "lm_eval": "lm-eval",
     "matplotlib": "plots",
     "mcp": "mcp",
     "mlflow": "mlflow",

@@ -18,8 +18,8 @@ from typing import Any, NamedTuple
 from rft.auditing.answers import FORMATS, as_text, dressed, prompt_text
 from rft.types import Task
 
-TRICK_LOGIT, ASKED_LOGIT = -2.0, 1.5
-"""Logits of a trick and of a format that the prompt asks for, at the start; those of other formats are 0."""
+TRICKS_SHARE, ASKED_WEIGHT = 0.1, 4.0
+"""Share of tricks at the start, and how many times as likely as another a format is that the prompt asks for."""
 RATE = 2.0
 """Learning rate of formats and tricks."""
 PADDING = " Let me think about it once more, step by step, to be sure."
@@ -92,8 +92,10 @@ class SimulatedPolicy:
         self._random = random.Random(seed)
         self._wrong = wrong
         self._rates = skill_rate, memory_rate
-        self._logits = [ASKED_LOGIT if name in asked else 0.0 for name in FORMATS] + [TRICK_LOGIT] * len(TRICKS)
-        self._start = self.behaviours()
+        weights = [ASKED_WEIGHT if name in asked else 1.0 for name in FORMATS]
+        self._logits = [math.log((1 - TRICKS_SHARE) * weight / sum(weights)) for weight in weights]
+        self._logits += [math.log(TRICKS_SHARE / len(TRICKS))] * len(TRICKS)
+        self._probabilities = self._start = self._softmax()
         self._skill = skill
         self._memory = {task.id: 0.0 for task in train}
         self._difficulty = {
@@ -102,8 +104,13 @@ class SimulatedPolicy:
 
     def behaviours(self) -> list[float]:
         """Return the probability of each format and trick."""
-        weights = [math.exp(logit - max(self._logits)) for logit in self._logits]
-        return [weight / sum(weights) for weight in weights]
+        return self._probabilities
+
+    def _softmax(self) -> list[float]:
+        highest = max(self._logits)
+        weights = [math.exp(logit - highest) for logit in self._logits]
+        total = sum(weights)
+        return [weight / total for weight in weights]
 
     def p_right(self, task: Task) -> float:
         """Return the probability that an answer in a format is right."""
@@ -127,7 +134,8 @@ class SimulatedPolicy:
     def sample(self, task: Task) -> Sample:
         """Sample a completion."""
         behaviour = self._random.choices(range(len(self._logits)), self.behaviours())[0]
-        wrong = self._random.sample(list(self._wrong[task.id]), len(self._wrong[task.id]))
+        wrong = list(self._wrong[task.id])
+        self._random.shuffle(wrong)
         if behaviour >= len(FORMATS):
             return Sample(list(TRICKS.values())[behaviour - len(FORMATS)](task, wrong), behaviour, None)
         is_right = self._random.random() < self.p_right(task)
@@ -136,21 +144,24 @@ class SimulatedPolicy:
 
     def learn(self, groups: Sequence[tuple[Task, Sequence[Sample], Sequence[float | None]]]) -> None:
         """Take a step of policy gradient on tasks with their samples and rewards."""
-        probabilities = self.behaviours()
         size = sum(len(samples) for _, samples, _ in groups)
-        gradient = [0.0] * len(probabilities)
+        of_behaviour, total = [0.0] * len(self._logits), 0.0
         skill_rate, memory_rate = self._rates
         for task, samples, rewards in groups:
             p_right = self.p_right(task)
             of_skill = 0.0
             for sample, advantage in zip(samples, _advantages(rewards), strict=True):
-                for number, p in enumerate(probabilities):
-                    gradient[number] += advantage * ((number == sample.behaviour) - p) / size
+                of_behaviour[sample.behaviour] += advantage
+                total += advantage
                 if sample.is_right is not None:
                     of_skill += advantage * (sample.is_right - p_right) / size
             self._skill += skill_rate * of_skill
             self._memory[task.id] += memory_rate * of_skill * len(groups)
-        self._logits = [logit + RATE * slope for logit, slope in zip(self._logits, gradient, strict=True)]
+        self._logits = [
+            logit + RATE * (own - p * total) / size
+            for logit, own, p in zip(self._logits, of_behaviour, self._probabilities, strict=True)
+        ]
+        self._probabilities = self._softmax()
 
 
 def wrong_answers(task: Task, others: Sequence[Any]) -> list[str]:

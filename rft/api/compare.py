@@ -169,7 +169,11 @@ def _metrics(measured: Sequence[Measured], wanted: Sequence[str], problems: list
         if len({one.graders[name] for one in measured if name in one.graders}) > 1:
             text = f"{name} is not compared: its grader has other code or options in some run (rft grade grades again)"
             (problems if wanted else notes).append(text)
-        elif name in wanted or name == "reward" or any(one.samples[name] != one.samples["reward"] for one in measured):
+        elif (
+            name in wanted
+            or name == "reward"
+            or any(one.samples[name] != one.samples.get("reward") for one in measured)
+        ):
             usable.append(name)
     if not usable and not problems:
         problems.append("no metric can be compared: every grader differs between the runs; grade one again (rft grade)")

@@ -209,15 +209,27 @@ def sample_prompt(
 
 def _prompt(options: SampleOptions, model: Path) -> tuple[int, ...]:
     """Return the token ids of the prompt, rendered as in training."""
+    return renderer_of(options, model).render(task_of(options))
+
+
+def renderer_of(options: SampleOptions, model: Path) -> Renderer:
+    """Return what renders prompts as in training.
+
+    Args:
+        options: The options, with all settings.
+        model: Folder of the base model.
+
+    Raises:
+        ModelError: The tokenizer or the worked examples cannot be used.
+    """
     is_chat = options.format != "raw"
     tokenizer = load_tokenizer(model, options.chat_template, needs_template=is_chat)
-    renderer = Renderer(
+    return Renderer(
         tokenizer,
         format="chat" if is_chat else "raw",
         variables=options.chat_template_kwargs,
         shots=_shots(options.shots),
     )
-    return renderer.render(task_of(options))
 
 
 def task_of(options: SampleOptions) -> Task:

@@ -62,6 +62,11 @@ COMMANDS = (
         has_options=True,
     ),
     Command(
+        name="benchmark",
+        summary="measure a base model and its adapter on tasks of lm-evaluation-harness",
+        has_options=True,
+    ),
+    Command(
         name="view",
         summary="write one HTML file that shows runs: curves, results, and their completions",
         has_options=True,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
@@ -10,6 +11,9 @@ from rich.text import Text
 
 from rft.evidence.compared import Compared
 from rft.evidence.measured import PHASES
+
+if TYPE_CHECKING:
+    from rft.api.compare import Result
 
 
 def compare(words: list[str]) -> int:
@@ -25,13 +29,17 @@ def compare(words: list[str]) -> int:
         html=given.html,
         report=given.json,
     )
-    console = Console()
+    print_result(result, Console())
+    return 0
+
+
+def print_result(result: Result, console: Console) -> None:
+    """Print a comparison: means and differences by metric, then the notes."""
     for one in result.compared:
         console.print(_means(one))
         console.print(_differences(one))
     for note in result.notes:
         console.print(Text(f"note: {note}"), soft_wrap=True)
-    return 0
 
 
 def parser() -> argparse.ArgumentParser:
@@ -44,7 +52,8 @@ def parser() -> argparse.ArgumentParser:
         "places",
         nargs="+",
         metavar="[NAME=]RUN",
-        help="folders of rft train or rft evaluate, files like rollouts.jsonl, or a folder of runs that differ in seed",
+        help="folders of rft train or rft evaluate, files like rollouts.jsonl, logs of lm-eval or inspect, "
+        "or a folder of runs that differ in seed",
     )
     parser.add_argument("--metric", action="append", default=[], help="reward, or a grader; repeatable; default: all")
     parser.add_argument("--phase", choices=PHASES, help="the measurement of each run; default: the one after training")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from rft.evidence.benchmark_logs import read_log
 from rft.metrics.held_out import metric_bounds
 from rft.run_folder.json_lines import read_lines
 from rft.run_folder.recorder import CONFIG, MANIFEST, read_manifest
@@ -60,7 +61,8 @@ def read_measured(place: Path, *, name: str, phase: str | None, tell: Callable[[
     """Read a measurement.
 
     Args:
-        place: A folder of `rft train` or `rft evaluate`, or a file with lines like those of rollouts.jsonl.
+        place: A folder of `rft train` or `rft evaluate`, a file with lines like those of rollouts.jsonl, or a log of
+            another program (`rft.evidence.benchmark_logs`).
         name: Name in the tables.
         phase: The measurement to take; None takes the one after training, or the one of `rft evaluate`.
         tell: Receives a sentence about each damaged line.
@@ -68,7 +70,7 @@ def read_measured(place: Path, *, name: str, phase: str | None, tell: Callable[[
     Raises:
         ValueError: There is no such measurement.
     """
-    lines = read_lines(place, tell) if place.is_file() else read_rollout_lines(place, tell)
+    lines = _lines(place, tell)
     by_phase: dict[str, list[dict[str, Any]]] = {}
     for line in lines:
         if line["phase"] in PHASES or line["phase"] == phase:
@@ -96,12 +98,22 @@ def read_measured(place: Path, *, name: str, phase: str | None, tell: Callable[[
     )
 
 
+def _lines(place: Path, tell: Callable[[str], None]) -> Iterable[dict[str, Any]]:
+    """Return the lines of a folder, of a file, or of a log of another program."""
+    if not place.is_file():
+        return read_rollout_lines(place, tell)
+    log = read_log(place)
+    return read_lines(place, tell) if log is None else log
+
+
 def _values(lines: list[dict[str, Any]]) -> tuple[dict[str, dict[str, list[float]]], dict[str, int]]:
     """Return the values by metric and task, and the number of samples without one by metric."""
     samples: dict[str, dict[str, list[float]]] = {}
     missing: dict[str, int] = {}
     for line in lines:
-        scores = {"reward": line["reward"], **{name: score["value"] for name, score in line["scores"].items()}}
+        scores = {name: score["value"] for name, score in line["scores"].items()}
+        if "reward" in line:  # other programs have none
+            scores = {"reward": line["reward"], **scores}
         for metric, value in scores.items():
             of_task = samples.setdefault(metric, {}).setdefault(line["task_id"], [])
             missing[metric] = missing.get(metric, 0) + (value is None)

@@ -20,7 +20,9 @@ UNUSED_RANK = 8
 """Largest rank of adapters where none is loaded."""
 
 
-def open_local_engine(kind: str, model: Path, adapter: Adapter | None, *, seed: int, num_completions: int) -> Engine:
+def open_local_engine(
+    kind: str, model: Path, adapter: Adapter | None, *, seed: int, num_completions: int, loads_adapter: bool = True
+) -> Engine:
     """Build an engine that serves the base model, or an adapter of it.
 
     Args:
@@ -29,6 +31,7 @@ def open_local_engine(kind: str, model: Path, adapter: Adapter | None, *, seed: 
         adapter: The adapter; None serves the base model.
         seed: Seed of the engine.
         num_completions: Number of completions to sample at once.
+        loads_adapter: Whether the engine serves the adapter already; otherwise it only has the room for it.
 
     Raises:
         ModelError: The engine cannot serve the adapter.
@@ -46,7 +49,7 @@ def open_local_engine(kind: str, model: Path, adapter: Adapter | None, *, seed: 
             place=EnginePlace(model=model, num_threads=os.cpu_count() or 1, num_gpus=float(on_gpu)),
         )
     )
-    if adapter is not None and (problems := engine.load(adapter).problems):
+    if adapter is not None and loads_adapter and (problems := engine.load(adapter).problems):
         raise ModelError("adapter", problems)
     return engine
 

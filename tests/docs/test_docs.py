@@ -37,6 +37,7 @@ RUN_ELSEWHERE = "needs a run; tests/e2e/test_train.py runs the line of README.md
 NOT_RUN = {
     "rft sample --adapter": RUN_ELSEWHERE,
     "rft view": "needs runs; tests/evidence/test_viewer.py has one",
+    "rft benchmark": "needs lm-evaluation-harness and a run",
     "rft compare": "needs runs; tests/evidence/test_compared.py has some",
     "rft feasibility": "takes hundreds of samples; tests/api/test_feasibility.py runs it",
     "rft data": "needs task files; tests/commands/test_data.py has some",

@@ -47,6 +47,16 @@ def test_the_same_answer_rewarded_for_several_tasks(group):
     assert drift_metrics(groups)["drift/duplicate_share"] == 1.0
 
 
+def test_letters_of_multiple_choice_are_no_trick(group):
+    groups = [
+        group("a", ("A", 1.0), ("B", 0.0)),
+        group("b", ("A", 1.0), ("C", 0.0)),
+        group("c", ("B", 1.0), ("A", 0.0)),  # rejects what the others reward
+    ]
+    assert drift_metrics(groups)["drift/duplicate_share"] == 0.0
+    assert drift_metrics(groups[:2])["drift/duplicate_share"] == 1.0
+
+
 def test_the_most_frequent_words(group):
     groups = [
         group("a", ("the answer is clearly 4", 1.0), ("the answer is clearly the answer is clearly", 1.0), ("no", 0.0)),

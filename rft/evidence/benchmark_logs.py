@@ -1,0 +1,95 @@
+"""Logs of other evaluation programs, as lines like those of rollouts.jsonl.
+
+- **lm-evaluation-harness**: `samples_<task>_<time>.jsonl`, which `--log_samples` writes (`lm_eval/evaluator.py`, 0.4).
+- **inspect_ai**: a log as JSON, which `inspect log convert --to json` writes from an `.eval` file (`EvalLog`).
+
+A sample on which the program failed, or that it did not score, has no value; it is not 0.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from rft.run_folder.json_lines import read_lines
+
+LETTERS = {"C": 1.0, "P": 0.5, "I": 0.0, "N": 0.0}
+"""Values of inspect_ai for correct, partly correct, incorrect and no answer, as its `value_to_float` reads them."""
+_SAMPLES = re.compile(r"samples_(.+?)(?:_\d{4}-\d{2}-\d{2}T[\d.:-]+)?\.jsonl")
+
+
+def read_log(place: Path) -> list[dict[str, Any]] | None:
+    """Return the samples of a log; None if the file is no log of another program.
+
+    Each line has `phase`, `task_id` (`<benchmark>/<id>`), `scores`, `messages` and `item`, and no reward.
+
+    Raises:
+        ValueError: The file is a log without samples.
+    """
+    if place.suffix == ".json":
+        log = json.loads(place.read_text(encoding="utf-8"))
+        if not (isinstance(log, dict) and isinstance(log.get("eval"), dict)):
+            return None
+        if not log.get("samples"):
+            raise ValueError(f"{place} has no samples; inspect must log them (without --no-log-samples)")
+        return [_inspect_line(str(log["eval"].get("task", "inspect")), sample) for sample in log["samples"]]
+    name = _SAMPLES.fullmatch(place.name)
+    if name is None:
+        return None
+    return list(harness_lines(name[1], read_lines(place)))
+
+
+def harness_lines(task: str, samples: Iterable[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Yield the samples of a task of lm-evaluation-harness; those of several filters are several metrics.
+
+    Args:
+        task: Name of the task.
+        samples: The logged samples. Those of one document follow each other in any order.
+    """
+    lines: dict[Any, dict[str, Any]] = {}
+    for sample in samples:
+        line = lines.setdefault(
+            sample["doc_id"],
+            _line(f"{task}/{sample['doc_id']}", sample.get("prompt_hash"), {"target": str(sample.get("target"))}),
+        )
+        suffix = "" if sample.get("filter", "none") == "none" else f", {sample['filter']}"
+        for metric in sample["metrics"]:
+            if _is_number(sample.get(metric)) or sample.get(metric) is None:
+                line["scores"][f"{metric}{suffix}"] = {"value": _finite(sample.get(metric))}
+    yield from lines.values()
+
+
+def _inspect_line(task: str, sample: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a sample of inspect_ai. A scorer that returns several values gives several metrics."""
+    line = _line(f"{task}/{sample['id']}", sample.get("input"), {"target": sample.get("target")})
+    for scorer, score in (sample.get("scores") or {}).items():
+        value = None if sample.get("error") else score.get("value")
+        values = value if isinstance(value, dict) else {"": value}
+        for name, one in values.items():
+            line["scores"][f"{scorer}, {name}" if name else scorer] = {"value": _of_inspect(one)}
+    return line
+
+
+def _line(task_id: str, prompt: Any, item: Mapping[str, Any]) -> dict[str, Any]:
+    messages = [{"role": "user", "content": prompt}]
+    return {"phase": "test", "task_id": task_id, "scores": {}, "messages": messages, "item": dict(item)}
+
+
+def _of_inspect(value: Any) -> float | None:
+    """Return a value as inspect_ai counts it; None for a value without a number."""
+    if isinstance(value, str):
+        return LETTERS.get(value)
+    return _finite(value) if _is_number(value) else None
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, bool | int | float)
+
+
+def _finite(value: float | None) -> float | None:
+    """Return a number as a float; None for NaN, by which both programs say that there is no score."""
+    return float(value) if value is not None and math.isfinite(value) else None

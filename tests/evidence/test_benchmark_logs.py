@@ -1,0 +1,91 @@
+"""Logs of lm-evaluation-harness and inspect_ai, in the form in which these programs write them."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rft.api.compare import compare
+from rft.evidence.benchmark_logs import read_log
+
+
+def harness_sample(doc_id: int, value: float, filter: str = "none") -> dict[str, Any]:
+    """A line of lm_eval 0.4.13's `samples_<task>_<time>.jsonl`, without the parts that are not read."""
+    return {
+        "doc_id": doc_id, "doc": {"question": "1+1", "answer": "2"}, "target": "2", "filter": filter,
+        "filtered_resps": ["2"], "metrics": ["exact_match"], "prompt_hash": f"p{doc_id}", "exact_match": value,
+    }  # fmt: skip
+
+
+def harness_log(folder: Path, values: list[float]) -> Path:
+    folder.mkdir()
+    file = folder / "samples_gsm8k_2026-11-30T01-02-03.456789.jsonl"
+    file.write_text("".join(json.dumps(harness_sample(number, value)) + "\n" for number, value in enumerate(values)))
+    return file
+
+
+def inspect_log(file: Path, samples: list[dict[str, Any]]) -> Path:
+    file.write_text(json.dumps({"version": 2, "status": "success", "eval": {"task": "sums"}, "samples": samples}))
+    return file
+
+
+def test_the_log_of_a_harness_task(tmp_path: Path) -> None:
+    file = harness_log(tmp_path / "base", [1.0, 0.0])
+    (first, second) = read_log(file) or []
+    assert (first["task_id"], first["scores"]) == ("gsm8k/0", {"exact_match": {"value": 1.0}})
+    assert (second["task_id"], second["scores"]) == ("gsm8k/1", {"exact_match": {"value": 0.0}})
+    assert "reward" not in first
+
+
+def test_filters_are_metrics_of_their_own(tmp_path: Path) -> None:
+    file = tmp_path / "samples_gsm8k.jsonl"
+    lines = [harness_sample(0, 0.0, "strict-match"), harness_sample(0, 1.0, "flexible-extract")]
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    ((line),) = read_log(file) or []
+    assert line["scores"] == {
+        "exact_match, strict-match": {"value": 0.0},
+        "exact_match, flexible-extract": {"value": 1.0},
+    }
+
+
+def test_the_log_of_inspect(tmp_path: Path) -> None:
+    samples = [
+        {"id": 1, "epoch": 1, "input": "1+1", "target": "2", "scores": {"match": {"value": "C"}}},
+        {"id": 1, "epoch": 2, "input": "1+1", "target": "2", "scores": {"match": {"value": "I"}}},
+        {"id": 2, "epoch": 1, "input": "1+2", "target": "3", "scores": {"match": {"value": math.nan}}},
+        {"id": 3, "epoch": 1, "input": "?", "target": "3", "error": {"message": "died"},
+         "scores": {"match": {"value": "I"}}},
+        {"id": 4, "epoch": 1, "input": "?", "target": "3",
+         "scores": {"rubric": {"value": {"style": 0.5, "tone": "P"}}}},
+    ]  # fmt: skip
+    lines = read_log(inspect_log(tmp_path / "log.json", samples)) or []
+    assert [(line["task_id"], line["scores"]) for line in lines] == [
+        ("sums/1", {"match": {"value": 1.0}}),
+        ("sums/1", {"match": {"value": 0.0}}),
+        ("sums/2", {"match": {"value": None}}),  # unscored is not 0
+        ("sums/3", {"match": {"value": None}}),  # neither is a failure
+        ("sums/4", {"rubric, style": {"value": 0.5}, "rubric, tone": {"value": 0.5}}),
+    ]
+    with pytest.raises(ValueError, match="has no samples; inspect must log them"):
+        read_log(inspect_log(tmp_path / "empty.json", []))
+
+
+def test_other_files_are_no_logs(tmp_path: Path) -> None:
+    (tmp_path / "numbers.json").write_text("[1, 2]")
+    (tmp_path / "rollouts.jsonl").write_text("")
+    assert read_log(tmp_path / "numbers.json") is None
+    assert read_log(tmp_path / "rollouts.jsonl") is None
+
+
+def test_logs_are_compared_pair_by_pair(tmp_path: Path) -> None:
+    base = harness_log(tmp_path / "base", [1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0])
+    tuned = harness_log(tmp_path / "tuned", [1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.0])
+    (one,) = compare(f"base={base}", f"tuned={tuned}").compared
+    assert (one.metric, one.comparison.num_tasks) == ("exact_match", 8)
+    (tested,) = one.tested
+    assert tested.difference.estimate.mean == 5 / 8
+    assert (tested.test, tested.p_value) == ("McNemar", 2 / 2**5)  # five of five pairs that differ
