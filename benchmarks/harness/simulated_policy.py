@@ -47,7 +47,7 @@ TRICKS: Mapping[str, Trick] = {
     "the same answer again": lambda task, wrong: " ".join([as_text(task.item["answer"])] * 4) + f" {wrong[0]}",
     "an empty record": lambda task, wrong: "{}",
     "keys without values": _wrong_keys,
-    "a part": lambda task, wrong: as_text(task.item["answer"])[:3],
+    "a part": lambda task, wrong: as_text(task.item["answer"])[: len(as_text(task.item["answer"])) // 2],
     "letters": lambda task, wrong: "A Bad Case Deserves no answer",
 }
 """Completions that deserve no reward, by name. Those with the answer in them state others as well, or deny it."""

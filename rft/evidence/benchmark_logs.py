@@ -12,6 +12,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +88,7 @@ def _of_inspect(value: Any) -> float | None:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, bool | int | float)
+    return isinstance(value, Real)  # NumPy's numbers, too
 
 
 def _finite(value: float | None) -> float | None:

@@ -119,7 +119,7 @@ class DriftWatch:
                 first = self._first.setdefault(name, [])
                 if len(first) < self._steps:
                     first.append(value)
-                self._last.setdefault(name, deque(maxlen=2 * self._steps)).append(value)
+                self._last.setdefault(name, deque(maxlen=3 * self._steps)).append(value)
         checks = {DUPLICATES: self._duplicates(), LENGTH: self._length(), ENTROPY: self._entropy(), KL: self._kl()}
         checks |= {name: self._unread(name) for name in self._last if name.startswith(UNREAD)}
         warnings = [text for name, text in checks.items() if text and name not in self._astray]
@@ -178,6 +178,8 @@ class DriftWatch:
         now, before = self._recent(KL), self._recent(KL, ago=self._steps)
         reward, earlier = self._recent(REWARD), self._recent(REWARD, ago=self._steps)
         if now is None or before is None or reward is None or earlier is None:
+            return ""
+        if self._recent(KL, ago=2 * self._steps) is None:  # it begins at 0, so it soon doubles in any run
             return ""
         if now < max(MIN_KL, KL_GROWTH * before) or reward > earlier:
             return ""

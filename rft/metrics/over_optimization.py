@@ -31,8 +31,10 @@ INDEPENDENT = "independent"
 INDEPENDENT_CHANGE = "independent_change"
 """Prefix of the metrics of a measurement: its change since the first measurement, paired by task."""
 
-MIN_RISE = 0.05
+MIN_RISE = 0.15
 """Smallest rise that is looked at, as a share of the range."""
+MIN_ROOM = 0.05
+"""With less room to rise, as a share of the range, only a fall counts."""
 KEPT_SHARE = 0.5
 """Part of a rise that should follow."""
 WINDOW_STEPS = 10
@@ -205,7 +207,7 @@ def _stays_behind(
     if rise.ci95 is None or rise.ci95[0] <= 0 or rise.mean < MIN_RISE:
         return False
     expected = min(rise.mean, room / (follow_bounds[1] - follow_bounds[0]))
-    return high < 0 or (low <= 0 and expected >= MIN_RISE and high < KEPT_SHARE * expected)
+    return high < 0 or (low <= 0 and expected >= MIN_ROOM and high < KEPT_SHARE * expected)
 
 
 def _in_range(change: Estimate, bounds: tuple[float, float]) -> Estimate:

@@ -134,8 +134,9 @@ def test_a_policy_that_repeats_itself_before_the_tasks_are_solved():
 
 
 def test_a_policy_that_moves_away_without_being_paid():
-    # Ten steps at 0.1, then n of ten at 0.3: the mean 0.1 + 0.02 n has doubled with n = 5.
-    quiet = [policy()] * 20
-    assert warned([*quiet, *[policy(kl=0.3)] * 5]) == [(25, "the policy h")]
+    # Steps at 0.1, then n of ten at 0.3: the mean 0.1 + 0.02 n has doubled with n = 5.
+    quiet = [policy()] * 30
+    assert warned([*quiet, *[policy(kl=0.3)] * 5]) == [(35, "the policy h")]
+    assert warned([*[policy()] * 10, *[policy(kl=0.3)] * 10]) == []  # all runs begin at 0
     assert warned([*quiet, *[policy(kl=0.3, reward=0.4)] * 5]) == []
     assert warned([policy(kl=0.004)] * 20 + [policy(kl=0.02)] * 20) == []  # still where it started
