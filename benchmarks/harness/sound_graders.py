@@ -162,7 +162,8 @@ def number_on_the_answer_line(completion: str, task: Task) -> bool:
 @on("sums")
 def number_in_a_fence(completion: str, task: Task) -> bool:
     """Accepts a code block that holds the number and nothing else."""
-    return _in_a_fence(completion) == task.item["answer"]
+    content = _in_a_fence(completion)
+    return content is not None and content == task.item["answer"]
 
 
 @on("sums")
