@@ -253,7 +253,9 @@ def foreign_node(address: str, folder: Path) -> Iterator[None]:
 
 def test_nodes_that_come_and_go_and_a_head_that_dies(nodes: Nodes) -> None:
     """The last test: no cluster is left. Four samplers and a learner start on four nodes, so one sampler waits."""
-    settings = (f"sampler.stall_timeout_s={STALL_S}", "cluster.placement_timeout_s=1", "loop.steps=1000000")
+    # A step takes a second, nearly all of it in the samplers, which otherwise keep all CPUs busy for minutes.
+    slow = ("sampler.completions_per_s=4", "loop.steps=1000000")
+    settings = (f"sampler.stall_timeout_s={STALL_S}", "cluster.placement_timeout_s=1", *slow)
     run = nodes.user.begin_training(*FAKE, "sampler.num_actors=4", *settings, run="run")
     folder = nodes.user.folder / "run"
     run.until_step(2, "run")

@@ -43,7 +43,7 @@ def tasks(make_task: Callable[..., Task]) -> list[Task]:
     return [make_task(f"t{number}") for number in range(5)]
 
 
-@pytest.mark.parametrize("num_actors", [3, pytest.param(7, marks=pytest.mark.full)])  # with 7, two are idle
+@pytest.mark.parametrize("num_actors", [2, pytest.param(7, marks=pytest.mark.full)])  # with 7, two are idle
 def test_every_completion_arrives_once(in_ray: Any, tasks: list[Task], num_actors: int, with_fleet: Any) -> None:
     rollouts = in_ray(with_fleet(lambda fleet: sample(fleet, tasks), num_actors=num_actors))
     assert sorted((rollout.task_id, rollout.index) for rollout in rollouts) == [
@@ -229,7 +229,7 @@ def test_a_learner_that_dies_during_a_sync_is_named(
                 await fleet.load(publication)
 
         await learner.start()
-        await with_fleet(in_fleet, num_actors=2)
+        await with_fleet(in_fleet)
 
     message = (
         r"the learner's process died before the samplers had loaded policy-v1-.*, and took its weights along: .*resume="
