@@ -67,6 +67,7 @@ class BlockReader:
         self._path = path
         self._starts, self._places = _blocks(path)
         self._unpackers: list[Any] = []
+        self._size, self._latest, self._is_cut_off = 0, (-1, b""), False
         if not self._starts:
             self._find_places()
 
@@ -85,26 +86,39 @@ class BlockReader:
         """
         number = bisect_right(self._starts, offset) - 1
         skipped = offset - self._starts[number]
+        if self._unpackers:
+            content = self._span(number)[skipped : skipped + length]
+            if offset + length > self._size and self._is_cut_off:
+                raise EOFError(f"{self._path} is cut off")
+            is_more = len(content) < length and number + 1 < len(self._starts)
+            return content + self.read(self._starts[number + 1], length - len(content)) if is_more else content
         with self._path.open("rb") as raw:
             raw.seek(self._places[number])
-            if self._unpackers:
-                return _unpacked(raw, self._unpackers[number].copy(), skipped + length)[skipped:]
             with gzip.open(raw) as file:
                 file.seek(skipped)
                 return file.read(length)
+
+    def _span(self, number: int) -> bytes:
+        """Return the content from one place to the next; the latest one is kept."""
+        if self._latest[0] != number:
+            length = [*self._starts, self._size][number + 1] - self._starts[number]
+            with self._path.open("rb") as raw:
+                raw.seek(self._places[number])
+                self._latest = number, _unpacked(raw, self._unpackers[number].copy(), length)
+        return self._latest[1]
 
     def _find_places(self) -> None:
         """Keep a copy of the decompressor, about 40 kB, after each `POINT_BYTES` of content."""
         unpacker = zlib.decompressobj(zlib.MAX_WBITS | 16)
         self._starts, self._places, self._unpackers = [0], [0], [unpacker.copy()]
-        size = 0
         with self._path.open("rb") as file:
             while part := file.read(BLOCK_BYTES):
-                size += len(unpacker.decompress(part))
-                if size - self._starts[-1] >= POINT_BYTES:
-                    self._starts.append(size)
+                self._size += len(unpacker.decompress(part))
+                if self._size - self._starts[-1] >= POINT_BYTES:
+                    self._starts.append(self._size)
                     self._places.append(file.tell())
                     self._unpackers.append(unpacker.copy())
+        self._is_cut_off = not unpacker.eof
 
 
 def _unpacked(file: BinaryIO, unpacker: Any, length: int) -> bytes:

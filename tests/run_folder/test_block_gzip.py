@@ -48,3 +48,15 @@ def test_a_cut_off_file_is_told(tmp_path: Path) -> None:
     path.write_bytes(b"".join(compressed([CONTENT]))[:-40])
     with pytest.raises(EOFError):
         BlockReader(path).read(len(CONTENT) - 10, 10)
+
+
+def test_a_long_file_that_is_not_in_blocks_is_read_from_places_within(tmp_path: Path) -> None:
+    path = tmp_path / "a.gz"
+    content = b"".join(b"%d," % number for number in range(500_000))  # 3.4 MB
+    path.write_bytes(gzip.compress(content))
+    reader = BlockReader(path)
+    for offset, length in ((3_000_000, 20), (0, 3), (1_000_000, 2_000_000), (len(content) - 4, 9)):
+        assert reader.read(offset, length) == content[offset : offset + length]
+    path.write_bytes(gzip.compress(content)[:-100])
+    with pytest.raises(EOFError):
+        BlockReader(path).read(len(content) - 10, 10)
