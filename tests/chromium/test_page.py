@@ -140,7 +140,7 @@ def test_tokens_have_the_colour_of_their_log_probability(page: Browser) -> None:
     page.until("document.querySelectorAll('.token').length", lambda count: count == 3)
     opacity = "getComputedStyle(one).backgroundColor.match(/[\\d.]+(?=\\))/)?.[0]"
     likely, unlikely, between = page.value(f"[...document.querySelectorAll('.token')].map(one => Number({opacity}))")
-    assert likely == 0 and unlikely == pytest.approx(0.6, abs=0.01) and between == pytest.approx(0.15, abs=0.01)
+    assert likely == 0 and unlikely == pytest.approx(0.66, abs=0.01) and between == pytest.approx(0.29, abs=0.01)
     assert page.value("document.querySelectorAll('.token')[1].title") == "token 1\nlog-probability -4 (1.83%)"
     page.press("c")  # by difference to the teacher
     titles = page.value("[...document.querySelectorAll('.token')].map(one => one.title.split('\\n')[2])")

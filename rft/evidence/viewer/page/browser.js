@@ -22,6 +22,7 @@ async function showPage({choose: place = 0, keep = false} = {}) {
   await showList(keep);
 }
 async function showList(keep) {
+  setRewardRange(shown.rows.map(one => one.reward));
   $("list").replaceChildren(...shown.rows.map(listRow));
   if (!shown.rows.length) $("list").append(element("div", "No completion fits. Press x to show all.", {class: "nothing"}));
   const start = starts.at(-1), isSearch = query().words !== "";

@@ -36,10 +36,16 @@ function duration(seconds) {
   if (seconds < 3600) return `${Math.floor(seconds / 60)} min ${Math.round(seconds % 60)} s`;
   return `${Math.floor(seconds / 3600)} h ${Math.round(seconds % 3600 / 60)} min`;
 }
+let rewardRange = [0, 1];
+function setRewardRange(rewards) {
+  // From 0 to 1 if all are; else as far as they reach.
+  const known = rewards.filter(value => value !== null && value !== undefined), low = Math.min(...known), high = Math.max(...known);
+  rewardRange = !known.length || (low >= 0 && high <= 1) || low === high ? [0, 1] : [low, high];
+}
 function rewardChip(value, status) {
   if (value === null || value === undefined) return element("span", "none", {class: "reward none", title: status || "no reward"});
   const chip = element("span", number(value), {class: "reward"});
-  chip.style.setProperty("--share", Math.max(0, Math.min(1, value)));
+  chip.style.setProperty("--share", Math.max(0, Math.min(1, (value - rewardRange[0]) / (rewardRange[1] - rewardRange[0]))));
   return chip;
 }
 

@@ -67,7 +67,7 @@ function conversation(one) {
     return [...said, answer];
   }
   for (const turn of one.turn_list) {
-    const reward = turn.reward == null ? "" : `reward ${number(turn.reward)}`, span = `tokens ${turn.start} to ${turn.end}`;
+    const reward = turn.reward == null ? "" : `reward ${number(turn.reward)}`, span = turn.end > turn.start ? `tokens ${turn.start} to ${turn.end}` : "";
     if (turn.author === "policy") {
       const box = element("div", null, {class: "say policy"}, element("div", null, {}, element("b", "policy"), span, reward), element("pre"));
       const text = turn.messages.map(messageText).join("\n");
@@ -99,7 +99,7 @@ function fillTokens(pre, one, start, end, text) {
       title.push(`teacher ${number(pieces.teacher[place])}, difference ${number(difference)}`);
       if (share > 0.02) made.style.background = `rgb(var(--${difference > 0 ? "more" : "less"}) / ${Math.round(share * 70)}%)`;
     } else {
-      const share = Math.min(1, -logprob / LIKELY_RANGE);
+      const share = Math.min(1, Math.max(0, -logprob) / LIKELY_RANGE) ** 0.6;  // small differences near 0 show, too
       if (share > 0.01) made.style.background = `rgb(var(--unlikely) / ${Math.round(share * 75)}%)`;
     }
     made.title = title.join("\n");
