@@ -64,7 +64,7 @@ def read_overview(folder: Path, *, name: str, tell: Tell) -> dict[str, Any]:
         "now": beat.get("phase") if state == "running" else None,
         "facts": {**counted, **proofs, **{key: summary[key] for key in FACTS if summary.get(key) is not None}},
         "about": _about(manifest),
-        "eval": summary.get("eval"),
+        "eval": summary.get("eval") or _measured(lines),
         "arms": summary.get("arms"),
         "curves": {title: thinned(points) for title, points in curves.items()},
         "seconds": thinned_parts([(line["step"], line["seconds"]) for line in steps]),
@@ -167,6 +167,19 @@ def _after(lines: Sequence[Mapping[str, Any]], summary: Mapping[str, Any]) -> li
         return []
     low, high = after["ci95"] or (None, None)
     return [[lines[-1]["step"], after["mean"], low, high]]
+
+
+def _measured(lines: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the measurements so far of a run that goes on: `before`, and `latest` of the validation tasks."""
+    found = {}
+    for line in lines:
+        metrics = line["metrics"]
+        for name, prefix in (("before", "before"), ("latest", "eval")):
+            if metrics.get(f"{prefix}/mean") is not None:
+                low, high = metrics.get(f"{prefix}/low"), metrics.get(f"{prefix}/high")
+                ends = None if low is None or high is None else [low, high]
+                found[name] = {"mean": metrics[f"{prefix}/mean"], "ci95": ends}
+    return found
 
 
 def _about(manifest: Mapping[str, Any]) -> dict[str, str]:

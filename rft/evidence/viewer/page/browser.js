@@ -25,12 +25,17 @@ async function showList(keep) {
   setRewardRange(shown.rows.map(one => one.reward));
   $("list").replaceChildren(...shown.rows.map(listRow));
   if (!shown.rows.length) $("list").append(element("div", "No completion fits. Press x to show all.", {class: "nothing"}));
-  const start = starts.at(-1), isSearch = query().words !== "";
-  const range = shown.rows.length ? isSearch ? `${plural(shown.rows.length, "match")}`.replace("matchs", "matches") + (shown.is_complete ? "" : " on this page") : `${whole(start + 1)} to ${whole(start + shown.rows.length)} of ${whole(shown.candidates)}` : "none";
-  $("page-text").textContent = range;
+  showRange();
   $("previous").disabled = starts.length < 2;
   $("next").disabled = shown.is_complete;
   if (shown.rows.length) await choose(chosen, keep); else { $("detail").replaceChildren(element("div", "Nothing to show.", {class: "nothing"})); delete $("detail").dataset.key; }
+}
+function showRange() {
+  // The number of all is known to grow only if nothing is filtered.
+  const start = starts.at(-1), wanted = query(), isSearch = wanted.words !== "";
+  if (isServed && FIELDS.every(name => wanted[name] === NO_FILTER[name])) shown.candidates = runs[run].num_rollouts;
+  const range = shown.rows.length ? isSearch ? `${plural(shown.rows.length, "match")}`.replace("matchs", "matches") + (shown.is_complete ? "" : " on this page") : `${whole(start + 1)} to ${whole(start + shown.rows.length)} of ${whole(shown.candidates)}` : "none";
+  $("page-text").textContent = range;
 }
 function listRow(one, place) {
   const made = element("div", null, {class: "row", role: "option", id: `row-${place}`});

@@ -23,7 +23,7 @@ function card(run, index) {
 }
 function results(run, index) {
   const measured = run.eval ?? {};
-  const shown = [["before", measured.before], ["after", measured.after], ["after − before", measured.difference]].filter(([, one]) => one);
+  const shown = [["before", measured.before], ["latest validation", measured.latest], ["after", measured.after], ["after − before", measured.difference]].filter(([, one]) => one);
   if (!shown.length) return [];
   const scores = element("div", null, {class: "scores"});
   for (const [title, one] of shown) {
@@ -44,7 +44,7 @@ function intervals(shown, index) {
   for (const end of [low, (low + high) / 2, high]) svg.append(drawn("line", {x1: x(end), x2: x(end), y1: 4, y2: 42, class: "grid"}), axisText(x(end), 55, number(end), "middle"));
   shown.forEach(([title, one], place) => {
     const y = 14 + place * 18;
-    svg.append(axisText(44, y + 4, title, "end"));
+    svg.append(axisText(44, y + 4, title.split(" ")[0], "end"));
     if (one.ci95) svg.append(drawn("line", {x1: x(one.ci95[0]), x2: x(one.ci95[1]), y1: y, y2: y, class: `whisker s${index % NUM_COLORS}`, "stroke-width": 3, "stroke-linecap": "round"}));
     svg.append(drawn("circle", {cx: x(one.mean), cy: y, r: 4.5, class: `f${index % NUM_COLORS}`}));
   });

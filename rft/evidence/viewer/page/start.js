@@ -32,7 +32,7 @@ async function update() {
       ({version, runs} = answer);
       showAll();
       if (grown && (shown.is_complete || query().order !== "oldest")) await showPage({choose: chosen, keep: true});
-      else if (grown) $("page-text").textContent = $("page-text").textContent.replace(/of [\d,]+$/, "");
+      else if (grown) showRange();
     }
   } catch {
     $("live").className = "live lost";
