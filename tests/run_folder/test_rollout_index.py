@@ -15,6 +15,7 @@ from rft.run_folder.recorded_tokens import tokens_of
 from rft.run_folder.recorder import Recorder, read_rollouts
 from rft.run_folder.rollout_files import RolloutFiles
 from rft.run_folder.rollout_index import INDEX, hashed, read_index
+from rft.run_folder.run_lock import RunLock
 from rft.types import GradedGroup
 
 Group = Callable[..., GradedGroup]
@@ -122,3 +123,14 @@ def test_lines_hold_the_tokens_of_so_many_completions(tmp_path: Path, make_group
         "ids": "BwAAAAIAAAA=",  # 7 and 2 in four bytes each
         "logprobs": "ALjQ4w==",  # -0.5 and -1000 in two
     }
+
+
+def test_the_index_of_a_run_that_goes_on_is_left_alone(tmp_path: Path, make_group: Group) -> None:
+    record(tmp_path, make_group([1.0]), 1)
+    (tmp_path / INDEX).unlink()
+    with RunLock(tmp_path):
+        store, told = stored(tmp_path)
+    assert len(store.records) == 1 and told == [] and not (tmp_path / INDEX).exists()
+    (tmp_path / "run.lock").write_text("left behind by a process that was killed\n")
+    stored(tmp_path)
+    assert (tmp_path / INDEX).exists()

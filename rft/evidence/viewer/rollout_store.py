@@ -12,7 +12,6 @@ from typing import Any, TypeVar
 import numpy as np
 
 from rft.errors import OutputError, WriteError
-from rft.reliability.durable import UNFINISHED
 from rft.run_folder.block_gzip import BlockReader
 from rft.run_folder.json_lines import COMPRESSED
 from rft.run_folder.rollout_files import Place, segment_paths
@@ -176,15 +175,13 @@ class RolloutStore:
 
     def _save(self) -> None:
         """Keep the index for the next time, unless the run goes on or the folder cannot be written."""
-        lock = self._folder / "run.lock"
-        if lock.exists():
-            return
         try:
             with RunLock(self._folder):
                 write_index(self._folder / INDEX, self.records.tobytes())
-        except (OutputError, WriteError) as error:
+        except OutputError:  # the run goes on; its recorder writes the index
+            return
+        except WriteError as error:
             self._tell(f"the index is not kept: {error}")
-            (self._folder / f"{INDEX}{UNFINISHED}").unlink(missing_ok=True)
 
     def _read(self, rows: Sequence[int], needle: bytes = b"") -> Iterator[tuple[bytes, int]]:
         """Yield the bytes of each row. Rows are sorted; neighbours in a file are read together."""
