@@ -69,11 +69,15 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_finish() -> None:
     """Take what is imported by now out of garbage collection, which would look at all of it hundreds of times.
 
-    Syntax trees and later imports stay, too, so collections are rare.
+    Syntax trees and later imports stay, too, so collections are rare. Then let Hydra read its files once.
     """
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
     gc.enable()
+    if "hydra" in sys.modules:
+        from tests.hydra_files import read_once
+
+        read_once()
 
 
 def pytest_runtest_teardown() -> None:
