@@ -127,7 +127,8 @@ def test_help_of_a_sweep_has_its_own_keys_and_those_of_its_trials(rft: Rft) -> N
 def test_one_key_of_the_configuration(rft: Rft) -> None:
     assert rft("config", "loop.steps") == (
         0,
-        "rft train:\n\n  loop.steps=100                                  int >= 1\n      Optimizer steps.\n",
+        "rft train, rft feasibility:\n\n"
+        "  loop.steps=100                                  int >= 1\n      Optimizer steps.\n",
         "",
     )
     assert rft("config", "loop.stepz") == (

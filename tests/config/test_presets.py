@@ -135,8 +135,8 @@ def test_a_preset_of_another_command(mine: Callable[[str, str], None]) -> None:
     with pytest.raises(ConfigError) as caught:
         load_evaluation(words("experiment=mine", command="rft evaluate"))
     assert caught.value.problems[0] == (
-        "experiment=mine: rft evaluate has no presets of experiment; rft train, rft pipeline and rft play have; its "
-        "groups: cluster, data, retrieval, sampler"
+        "experiment=mine: rft evaluate has no presets of experiment; rft train, rft pipeline, rft play and rft "
+        "feasibility have; its groups: cluster, data, retrieval, sampler"
     )
 
 
