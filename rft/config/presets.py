@@ -17,6 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from rft.config.catalog import SCHEMAS, command_of
 from rft.config.explain import shown
+from rft.redaction import hide, secrets_in
 from rft.wording import listed
 
 SEARCHPATH = "hydra.searchpath"
@@ -83,7 +84,7 @@ def preset_problem(override: Override, config_name: str, folders: Sequence[Path]
     names = preset_names(group, folders)
     for chosen in value.list if isinstance(value, ChoiceSweep) else [value]:
         if str(chosen) not in names:
-            return _unknown(group, str(shown(chosen)), names)
+            return _unknown(group, hide(str(shown(chosen)), secrets_in({group: chosen})), names)
         if problem := _lacks_package(group, str(chosen), folders):
             return problem
         if group == "experiment" and config_name == "train" and lists_stages(str(chosen), folders):
