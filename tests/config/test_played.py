@@ -38,7 +38,7 @@ def test_tasks_that_are_no_test_tasks_are_played(words: tuple[str, ...], source:
             "environment.use is missing: the environment to play, such as my_env.py:guess",
         ),
         (("experiment=calculato",), "experiment=calculato: unknown preset (did you mean calculator?)"),
-        (("experiment=calculator", "learner=ppo"), "learner=ppo: rft play has no presets of learner; rft train has"),
+        (("experiment=calculator", "learner=ppo"), "learner=ppo: rft play has no presets of learner; rft train and "),
         (("experiment=calculator", "loop.steps=3"), "loop is unknown; Allowed at the top: seed,"),
     ],
 )
