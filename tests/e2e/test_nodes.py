@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 import rft
+from rft.cluster.own_ray import few_processes
 from rft.errors import RayLost
 from rft.run_folder.recorder import read_metrics, read_rollouts
 
@@ -81,8 +82,9 @@ class Nodes:
         self.user = make_user(folder, {}, self.cluster.address)
 
     def add(self, name: str, **how: Any) -> None:
-        """A node more."""
-        self.by_name[name] = self.cluster.add_node(node_name=name, **SMALL, **how)
+        """A node more. Ray's processes that serve a dashboard are left out: each imports for seconds."""
+        with few_processes():
+            self.by_name[name] = self.cluster.add_node(node_name=name, **SMALL, **how)
 
     def kill(self, name: str) -> None:
         """A node's machine is gone."""

@@ -69,19 +69,40 @@ def rank_kind(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[..., FakeLe
     return use
 
 
-@pytest.mark.parametrize("of", [2, pytest.param(3, marks=pytest.mark.full)])
-def test_the_first_rank_speaks_for_all(
-    in_ray: Any, tmp_path: Path, make_learner_spec: Any, rank_kind: Any, of: int
-) -> None:
+async def one_step(learner: RemoteLearner, of: int) -> None:
+    assert await learner.learn([]) == {"loss": 0.0, "total": of * (of + 1) / 2, "said_by": 0.0}
+    assert (await learner.publish()).policy.version == 1
+    await learner.save()
+    assert [publication.policy.version for publication in await learner.history()] == [1]
+
+
+@pytest.mark.full  # the next test shows it of two
+def test_the_first_rank_speaks_for_all(in_ray: Any, tmp_path: Path, make_learner_spec: Any, rank_kind: Any) -> None:
     async def job(learner: RemoteLearner) -> None:
-        assert await learner.learn([]) == {"loss": 0.0, "total": of * (of + 1) / 2, "said_by": 0.0}
-        assert (await learner.publish()).policy.version == 1
-        await learner.save()
-        assert [publication.policy.version for publication in await learner.history()] == [1]
+        await one_step(learner, of=3)
         await learner.close()
 
     rank_kind(Rank)
-    in_ray(with_ranks(job, make_learner_spec(tmp_path), of))
+    in_ray(with_ranks(job, make_learner_spec(tmp_path), of=3))
+    assert [folder.name for folder in (tmp_path / "checkpoints").iterdir()] == ["checkpoint-1"]
+
+
+def test_the_first_rank_speaks_for_both_and_one_that_dies_is_named_not_the_one_that_noticed(
+    in_ray: Any, tmp_path: Path, make_learner_spec: Any, rank_kind: Any
+) -> None:
+    class Dying(Rank):
+        def learn(self, groups: Sequence[Any]) -> dict[str, float]:
+            if self.number == 1 and self.steps_done == 1:
+                os._exit(7)
+            return super().learn(groups)
+
+    async def job(learner: RemoteLearner) -> None:
+        await one_step(learner, of=2)
+        await learner.learn([])
+
+    rank_kind(Dying)
+    with pytest.raises(LearnerLost, match=r"^rank 1 of 2 of the learner \([0-9.]+\) is lost: its process ended: "):
+        in_ray(with_ranks(job, make_learner_spec(tmp_path)))
     assert [folder.name for folder in (tmp_path / "checkpoints").iterdir()] == ["checkpoint-1"]
 
 
@@ -106,20 +127,6 @@ def test_a_rank_that_fails_ends_the_step_of_all(
 
     rank_kind(Failing)
     in_ray(with_ranks(job, make_learner_spec(tmp_path)))
-
-
-def test_a_rank_that_dies_is_named_not_the_one_that_noticed(
-    in_ray: Any, tmp_path: Path, make_learner_spec: Any, rank_kind: Any
-) -> None:
-    class Dying(Rank):
-        def learn(self, groups: Sequence[Any]) -> dict[str, float]:
-            if self.number == 1:
-                os._exit(7)
-            return super().learn(groups)
-
-    rank_kind(Dying)
-    with pytest.raises(LearnerLost, match=r"^rank 1 of 2 of the learner \([0-9.]+\) is lost: its process ended: "):
-        in_ray(with_ranks(lambda learner: learner.learn([]), make_learner_spec(tmp_path)))
 
 
 @pytest.mark.full
