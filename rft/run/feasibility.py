@@ -126,14 +126,21 @@ async def _sampled(
     seconds: list[float] = []
     for batch in filter(None, batches):
         watch = Stopwatch()
-        rollouts = parts.sampler.sample(
-            batch, completions_per_task=each, temperature=run.sampler.temperature, purpose=PURPOSE, step=0
-        )
-        groups += await parts.panel.grade(batch, rollouts, rollouts_per_task=each)
+        groups += await _graded(run, parts, batch, each, step=0)
         watch.lap(PURPOSE)
         seconds.append(watch.seconds[PURPOSE] / (len(batch) * each))
     timed = seconds[1 : 1 + NUM_TIMED] or seconds
     return groups, per_step * sum(timed) / len(timed), seconds[-1]
+
+
+async def _graded(
+    run: RunConfig, parts: Parts[RecoveringLearner], tasks: Sequence[Task], each: int, step: int
+) -> list[GradedGroup]:
+    """Sample `each` completions per task, and grade them."""
+    rollouts = parts.sampler.sample(
+        tasks, completions_per_task=each, temperature=run.sampler.temperature, purpose=PURPOSE, step=step
+    )
+    return await parts.panel.grade(tasks, rollouts, rollouts_per_task=each)
 
 
 async def _timed_learner(
@@ -147,7 +154,9 @@ async def _timed_learner(
         for group in groups[: run.loop.prompts_per_step]
     ]
     seconds: dict[str, float] = {}
-    for _ in range(2):
+    for step in range(2):
+        if step > 0:  # the learner refuses what an older policy has sampled
+            batch = await _graded(run, parts, [group.task for group in batch], number, step)
         watch = Stopwatch()
         await learner.learn(batch)
         watch.lap("learn")

@@ -61,6 +61,11 @@ def test_in_python_with_a_learner(fake_parts: FakeLearner) -> None:
     assert repr(judged).startswith("<rft.Feasibility run: no-go (")
     # Two steps of the size of the run's: the first warms up.
     assert [[len(group.rollouts) for group in batch] for batch in fake_parts.batches] == [[3, 3], [3, 3]]
+    # A learner takes no rollouts of an older policy.
+    versions = [
+        {rollout.policy.version for group in batch for rollout in group.rollouts} for batch in fake_parts.batches
+    ]
+    assert versions == [{0}, {1}]
     assert judged.report["plan"]["has_learner"]
     assert judged.report["sampled"]["tasks"] == 5
 
