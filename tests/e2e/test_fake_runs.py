@@ -75,10 +75,15 @@ def test_sampling_ahead_refilling_and_pass_rates(folder: Path, rft_in_process: R
             "~graders.correct",
             "graders.half.use=half.py:half",
         ),
-        "output_dir=run",
+        *("feasibility=warn", "feasibility.max_tasks=6", "output_dir=run"),
         cwd=folder,
     )
     assert run.code == 0
+    judged = json.loads((run.folder / "feasibility.json").read_text())
+    assert run.summary["feasibility"]["text"] == judged["text"]
+    assert "feasibility was judged: " + judged["text"] in run.output
+    assert judged["pass_rates"].keys() == {line["task_id"] for line in read_rollouts(run.folder, "feasibility")}
+    assert judged["sampled"]["completions"] == 6 * 16
     metrics = [line["metrics"] for line in read_metrics(run.folder)]
     rates: dict[str, list[float]] = {}
     for line in read_rollouts(run.folder, "pass rate"):

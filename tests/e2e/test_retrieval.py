@@ -22,8 +22,8 @@ pytestmark = [pytest.mark.e2e, pytest.mark.full]
 
 GRADER = """
 def share(completion, task):
-    (passage,) = task.item["passages"]
-    return len(set(completion) & set(passage["text"])) / 12
+    shown = "".join(passage["text"] for passage in task.item["passages"])
+    return len(set(completion) & set(shown or task.messages[-1]["content"])) / 24
 
 def found(completion, task):
     return float(task.item["answer"] in [passage["id"] for passage in task.item.get("passages", ())])
@@ -34,6 +34,8 @@ WORDS = (
     "retrieval.index=index",
     "retrieval.top_k=1",
     "data.train=tasks.jsonl",
+    "data.test=test.jsonl",
+    "evaluation.arms=true",
     "graders.share.use=grader.py:share",
     "grading.num_workers=1",
     "sampler=transformers",
@@ -51,9 +53,10 @@ WORDS = (
 
 def filled(folder: Path) -> Path:
     """A folder with tasks, a grader and an index."""
-    (folder / "tasks.jsonl").write_text("".join(f'{{"prompt": "{n} + {n + 1} ="}}\n' for n in range(20, 28)))
+    for name, numbers in (("tasks", range(20, 28)), ("test", range(28, 32))):
+        (folder / f"{name}.jsonl").write_text("".join(f'{{"prompt": "{n} + {n + 1} ="}}\n' for n in numbers))
     (folder / "docs.jsonl").write_text(
-        "".join(f'{{"text": "{n} and {n + 1} is {2 * n + 1}"}}\n' for n in range(20, 28))
+        "".join(f'{{"text": "{n} and {n + 1} is {2 * n + 1}"}}\n' for n in range(20, 32))
     )
     (folder / "grader.py").write_text(GRADER)
     make_index(IndexBuildConfig(documents=str(folder / "docs.jsonl"), out=str(folder / "index")))
@@ -85,6 +88,8 @@ def test_a_run_with_passages_is_killed_and_resumes_without_its_store(
     assert resumed.code == 0
     assert "the store cannot be compared with that of the start" in resumed.output
     assert results(folder / "run") == results(undisturbed.folder)
+    assert resumed.summary["arms"] == undisturbed.summary["arms"]
+    assert list(resumed.summary["arms"]["means"]) == ["base", "base + retrieval", "tuned", "tuned + retrieval"]
 
 
 SEARCHES = (
