@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import pickle
+import copy
 from typing import Any
 
 from hydra._internal.config_repository import ConfigRepository
@@ -15,17 +15,14 @@ UNCHANGED = {str(conf_dir()), "hydra.conf", ""}
 
 def read_once() -> None:
     """Keep what Hydra reads from `UNCHANGED`. Compositions change what they get, so each gets a copy."""
-    kept: dict[str, bytes] = {}
+    kept: dict[str, Any] = {}
     load = ConfigRepository.load_config
 
     def load_once(repository: Any, config_path: str) -> Any:
         if not all(source.path in UNCHANGED for source in repository.sources):
             return load(repository, config_path)
         if config_path not in kept:
-            loaded = load(repository, config_path)
-            if loaded is None:
-                return None
-            kept[config_path] = pickle.dumps(loaded)
-        return pickle.loads(kept[config_path])
+            kept[config_path] = load(repository, config_path)
+        return copy.deepcopy(kept[config_path])
 
     ConfigRepository.load_config = load_once
