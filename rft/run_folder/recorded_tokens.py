@@ -36,6 +36,11 @@ class RecordedTokens:
     """`[C]` log-probabilities of the teacher, at temperature 1; None without them."""
 
 
+def has_tokens(rollout: Rollout) -> bool:
+    """Whether a completion has token ids. One that was written, such as a demonstration, has -1 for each."""
+    return min(rollout.completion_ids, default=0) >= 0
+
+
 def tokens_to_json(rollout: Rollout, teacher_logprobs: Sequence[float] | None) -> dict[str, str]:
     """Return the value of `RECORDED`."""
     of_teacher = {} if teacher_logprobs is None else {"teacher_logprobs": _numbers(teacher_logprobs)}

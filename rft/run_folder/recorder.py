@@ -32,7 +32,7 @@ from rft.events import Phase
 from rft.redaction import redacted
 from rft.reliability.durable import append, free_mb, replace_file, sync_file, writing
 from rft.run_folder.json_lines import cut_back, read_lines
-from rft.run_folder.recorded_tokens import RECORDED, tokens_to_json
+from rft.run_folder.recorded_tokens import RECORDED, has_tokens, tokens_to_json
 from rft.run_folder.rollout_files import ROLLOUTS, RolloutFiles, cut_back_rollouts, read_rollout_lines
 from rft.run_folder.rollout_index import INDEX, IndexWriter, cut_back_index
 from rft.turns import turn_to_json
@@ -125,7 +125,7 @@ class Recorder:
         for group in groups:
             for number, (rollout, grade) in enumerate(zip(group.rollouts, group.grades, strict=True)):
                 line = {"step": step, "phase": phase, **_rollout_line(group.task, rollout, grade)}
-                if len(lines) < self._completions_with_tokens:
+                if len(lines) < self._completions_with_tokens and has_tokens(rollout):
                     of_teacher = group.teacher_logprobs[number] if group.teacher_logprobs else None
                     line[RECORDED] = tokens_to_json(rollout, of_teacher)
                 lines.append((_dump(line), line))

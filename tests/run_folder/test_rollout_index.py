@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from rft.evidence.viewer.rollout_store import RECORD, RolloutStore
+from rft.run.inputs.grader_samples import as_rollout
 from rft.run_folder.recorded_tokens import tokens_of
 from rft.run_folder.recorder import Recorder, read_rollouts
 from rft.run_folder.rollout_files import RolloutFiles
@@ -134,3 +136,13 @@ def test_the_index_of_a_run_that_goes_on_is_left_alone(tmp_path: Path, make_grou
     (tmp_path / "run.lock").write_text("left behind by a process that was killed\n")
     stored(tmp_path)
     assert (tmp_path / INDEX).exists()
+
+
+def test_a_completion_that_nobody_sampled_has_no_tokens(tmp_path: Path, make_group: Group) -> None:
+    group = make_group([1.0])
+    written = as_rollout(group.task, 0, "written")
+    Recorder(tmp_path, completions_with_tokens=2).rollouts(
+        [replace(group, rollouts=(written,))], step=0, phase="before"
+    )
+    (line,) = lines(tmp_path)
+    assert (line["completion"], tokens_of(line)) == ("written", None)
