@@ -19,13 +19,12 @@ from rft.errors import SamplersLost
 from rft.events import CheckpointSaved, Emit, Measured, Notice, Phase, PhaseStarted, StepFinished, StepTrained, Warned
 from rft.loop import train
 from rft.metrics.micro_batch_watch import HalvingWatch
-from rft.metrics.pass_rates import filter_by_pass_rate
 from rft.metrics.step import Stopwatch
 from rft.run.demonstration_loop import demonstrations_of, train_on_demonstrations
 from rft.run.evaluation import Evaluation, evaluate
 from rft.run.feasibility import judge_before_training
 from rft.run.inputs.demonstration_check import graded_demonstrations
-from rft.run.inputs.fitting import check_enough
+from rft.run.inputs.kept_tasks import kept_tasks
 from rft.run.inputs.prepare import Prepared
 from rft.run.loop_learners import AnnouncedRowSteps, AnnouncedSteps, TurnTaking
 from rft.run.parts import Parts
@@ -230,10 +229,20 @@ class Steps:
             reference = read_rollouts(self.folder, "reference") if self.guard.families else ()
             self.guard.refer_to(recorded_by_task(reference, self.run.evaluation.metric))
             self._measurements.read()
-            return self._training_tasks()[0]
+            return kept_tasks(self.run, self.prepared.tasks.train, self.folder)[0]
         watch = Stopwatch()
         seconds = {"start": time.monotonic() - self.started}
         metrics: dict[str, float] = {}
+        if (bounds := self.run.loop.pass_rate) is not None:
+            how = EvaluationConfig(
+                completions_per_task=bounds.completions_per_task, temperature=self.run.sampler.temperature
+            )
+            await self._measure(parts, "pass rate", self.prepared.tasks.train, how=how)
+            watch.lap("pass_rate")
+        tasks, counts = kept_tasks(self.run, self.prepared.tasks.train, self.folder)
+        if self.run.feasibility.mode != "off":  # a run that is refused has not paid for the measurement before it
+            await judge_before_training(self.run, self.prepared, parts, tasks, self.emit, start_s=seconds["start"])
+            watch.lap("feasibility")
         if self.run.data.check_demonstrations:
             await self._check_demonstrations(parts)
             watch.lap("demonstrations")
@@ -244,16 +253,6 @@ class Steps:
         if guarded := [task for task in self._validation_tasks if task.family in self.guard.families]:
             self.guard.refer_to((await self._measure(parts, "reference", guarded)).by_task)
             watch.lap("reference")
-        if (bounds := self.run.loop.pass_rate) is not None:
-            how = EvaluationConfig(
-                completions_per_task=bounds.completions_per_task, temperature=self.run.sampler.temperature
-            )
-            await self._measure(parts, "pass rate", self.prepared.tasks.train, how=how)
-            watch.lap("pass_rate")
-        tasks, counts = self._training_tasks()
-        if self.run.feasibility.mode != "off":
-            await judge_before_training(self.run, self.prepared, parts, tasks, self.emit, start_s=seconds["start"])
-            watch.lap("feasibility")
         policy = parts.fleet.policy
         report = StepReport(step=0, policy=policy, metrics=metrics | counts, seconds=seconds | watch.seconds)
         self.emit(StepFinished(report=report))
@@ -269,21 +268,6 @@ class Steps:
         self.emit(measured)
         if warning:
             self.emit(Warned(text=warning))
-
-    def _training_tasks(self) -> tuple[Sequence[Task], dict[str, float]]:
-        """Return the training tasks, filtered by recorded pass rates if configured, and the counts of the filter."""
-        bounds, tasks = self.run.loop.pass_rate, self.prepared.tasks.train
-        if bounds is None:
-            return tasks, {}
-        filtered = filter_by_pass_rate(
-            tasks,
-            recorded_by_task(read_rollouts(self.folder, "pass rate"), "reward"),
-            min=bounds.min,
-            max=bounds.max,
-            at_least=self.run.loop.prompts_per_step,
-        )
-        check_enough(filtered.tasks, self.run)
-        return filtered.tasks, dict(filtered.metrics)
 
     async def _finish_step(self, report: StepReport, parts: Parts[RecoveringLearner]) -> None:
         """Measure if this step is due for it, emit the complete step, and save if it is due for that.
