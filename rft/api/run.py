@@ -9,8 +9,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast, get_args
 
-import yaml
-
+from rft.config.recorded_yaml import read_yaml
 from rft.errors import OutputError, UsageError
 from rft.events import Phase
 from rft.imports import require_packages
@@ -52,7 +51,7 @@ class Run:
     @property
     def config(self) -> dict[str, Any]:
         """The resolved configuration, as in config.yaml; secrets are hidden."""
-        return cast(dict[str, Any], yaml.safe_load((self.folder / CONFIG).read_text(encoding="utf-8")))
+        return cast(dict[str, Any], read_yaml(self.folder / CONFIG, what="run"))
 
     @property
     def summary(self) -> dict[str, Any]:

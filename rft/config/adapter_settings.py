@@ -11,11 +11,10 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from rft.config.compose import check
 from rft.config.embedders.voyage import VoyageEmbedderConfig
 from rft.config.problems import evaluate_problems
+from rft.config.recorded_yaml import read_yaml
 from rft.config.schema import EvaluateConfig
 from rft.errors import UsageError
 from rft.models.base_model import LOCAL_NAMES
@@ -181,10 +180,7 @@ def given_keys(overrides: Sequence[str]) -> set[str]:
 
 
 def _read(file: Path) -> dict[str, Any]:
-    try:
-        values = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError, ValueError, RecursionError) as error:
-        raise UsageError("run", [f"{file} cannot be read: {' '.join(str(error).split())}"]) from error
+    values = read_yaml(file, what="run")
     if not isinstance(values, dict):
         raise UsageError("run", [f"{file} contains no configuration; rft did not write it"])
     return values

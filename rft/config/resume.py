@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from omegaconf import OmegaConf
@@ -17,6 +16,7 @@ from rft.config.epochs import both_lengths
 from rft.config.learners.base import with_adapter_keys
 from rft.config.presets import conf_dir
 from rft.config.problems import run_problems
+from rft.config.recorded_yaml import content_of, parse_yaml
 from rft.config.schema import RunConfig
 from rft.errors import ConfigError, OutputError, UsageError
 from rft.redaction import hidden_keys, hide_in_words, restored
@@ -122,11 +122,7 @@ def read_config_of(file: Path) -> dict[str, Any]:
     Raises:
         UsageError: The file cannot be read.
     """
-    try:
-        text = file.read_bytes()
-    except OSError as error:
-        raise UsageError("resume", [f"{file} cannot be read: {error.strerror or error}"]) from error
-    return _plain_values(text, str(file))
+    return _plain_values(content_of(file, what="resume"), str(file))
 
 
 def read_copy(copy: Place) -> dict[str, Any]:
@@ -148,10 +144,7 @@ def _read(copy: Place) -> bytes:
 
 
 def _plain_values(text: bytes, where: str) -> dict[str, Any]:
-    try:
-        values: Any = yaml.safe_load(text.decode("utf-8"))
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise UsageError("resume", [f"{where} cannot be read: {' '.join(str(error).split())}"]) from error
+    values = parse_yaml(text, where=where, what="resume")
     if not isinstance(values, dict):
         raise UsageError("resume", [f"{where} contains no configuration; rft did not write it"])
     if isinstance(learner := values.get("learner"), dict):  # nobody can change the names in a recorded configuration

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from rft.config.recorded_yaml import read_yaml
 from rft.evidence.benchmark_logs import read_log
 from rft.metrics.held_out import metric_bounds
 from rft.run_folder.json_lines import read_lines
@@ -140,7 +139,7 @@ def _bounds(config: Mapping[str, Any], metrics: Collection[str]) -> dict[str, tu
 
 def _config(place: Path) -> dict[str, Any]:
     file = place / CONFIG
-    config = yaml.safe_load(file.read_text(encoding="utf-8")) if place.is_dir() and file.is_file() else {}
+    config = read_yaml(file, what="compare") if place.is_dir() and file.is_file() else {}
     return config if isinstance(config, dict) else {}
 
 

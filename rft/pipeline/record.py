@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ValidationError
 from rich import box
 from rich.console import Console
@@ -14,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rft.config.recorded_words import key_of
+from rft.config.recorded_yaml import read_yaml
 from rft.errors import OutputError
 from rft.metrics.held_out import metric_bounds
 from rft.metrics.intervals import Estimate, paired_difference
@@ -104,7 +104,7 @@ def record(folder: Path, words: Sequence[str], stages: Sequence[PlacedStage], *,
 
 def whole_difference(stages: Sequence[PlacedStage]) -> tuple[Estimate | None, str]:
     """Return the last stage's result minus the first stage's start, paired by task, or None and why there is none."""
-    first, last = (yaml.safe_load((stages[place].folder / CONFIG).read_text(encoding="utf-8")) for place in (0, -1))
+    first, last = (read_yaml(stages[place].folder / CONFIG, what="pipeline") for place in (0, -1))
     metric = last["evaluation"]["metric"]
     if different := _different(first, last):
         return None, f"first and last stage differ in {', '.join(different)}"

@@ -15,6 +15,7 @@ from lm_eval.api.instance import Instance
 from lm_eval.api.model import LM
 from lm_eval.tasks import TaskManager
 
+from rft.config.recorded_yaml import refuse_large_yaml
 from rft.data.rendering import Renderer
 from rft.errors import UsageError
 from rft.sampling.engine import Engine, Request, SamplingOptions, request_seed, sample_all
@@ -165,8 +166,12 @@ def run_tasks(
         num_fewshot: Number of solved examples before each prompt; None takes that of the task.
 
     Raises:
-        UsageError: A task does not exist, or does not generate text.
+        UsageError: A task does not exist, does not generate text, or is in a file that unfolds without limit.
     """
+    files = [Path(name) for name in tasks if name.endswith(".yaml")]
+    for file in [*files, *([] if include is None else include.rglob("*.yaml"))]:
+        if file.is_file():
+            refuse_large_yaml(file, what="benchmark")
     named = [name for name in tasks if not name.endswith(".yaml")]
     manager = TaskManager(
         include_path=None if include is None else str(include),

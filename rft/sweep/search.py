@@ -22,6 +22,7 @@ from rft.config.epochs import with_steps
 from rft.config.grid import check_trials
 from rft.config.mixture import sources
 from rft.config.recorded_words import key_of, resumed_words
+from rft.config.recorded_yaml import read_yaml
 from rft.config.search import Search
 from rft.config.staged_search import read_sweep
 from rft.errors import ConfigError, OutputError, UsageError
@@ -203,7 +204,7 @@ def _is_begun(folder: Path, words: Sequence[str]) -> bool:
     file = folder / SEARCH
     if not file.is_file():
         return False
-    before = yaml.safe_load(file.read_text(encoding="utf-8"))["words"]
+    before = read_yaml(file, what="sweep")["words"]
     return _fixed(before) == _fixed(words)
 
 
@@ -253,7 +254,7 @@ def _resumed(words: Sequence[str]) -> Search | None:
     folder = Path(resume)
     if not (folder / SEARCH).is_file():
         raise OutputError("resume", [f"resume={folder}: the folder contains no sweep of rft sweep"])
-    before = yaml.safe_load((folder / SEARCH).read_text(encoding="utf-8"))["words"]
+    before = read_yaml(folder / SEARCH, what="sweep")["words"]
     return read_sweep(resumed_words(before, words, may_change=MAY_CHANGE_ON_RESUME, file=SEARCH))
 
 

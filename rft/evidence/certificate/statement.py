@@ -16,9 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from rft import __version__
+from rft.config.recorded_yaml import read_yaml
 from rft.evidence.certificate.envelope import canonical, refusal
 from rft.evidence.certificate.materials import FEASIBILITY, Material, is_inside, sha256_of, sources_of
 from rft.run_folder.recorder import CONFIG, MANIFEST, SUMMARY, read_manifest
@@ -147,9 +146,9 @@ def read_config(run: Path) -> dict[str, Any]:
         UsageError: It cannot be read.
     """
     try:
-        config = yaml.safe_load((run / CONFIG).read_text(encoding="utf-8"))
+        config = read_yaml(run / CONFIG, what="certificate")
         return {"data": config["data"], **config}
-    except (OSError, yaml.YAMLError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (KeyError, TypeError) as error:
         raise refusal(f"{run / CONFIG} cannot be read: {' '.join(str(error).split())}") from error
 
 

@@ -7,8 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import yaml
-
+from rft.config.recorded_yaml import read_yaml
 from rft.models.base_model import EMBEDDED_MODELS
 from rft.run_folder.recorder import CONFIG
 
@@ -27,7 +26,7 @@ def find_tokenizer(folder: Path) -> Path | None:
     places = [folder / "adapter", folder / "model", folder / "merged", *sorted(folder.glob("checkpoints/checkpoint-*"))]
     config = folder / CONFIG
     if config.is_file():
-        values = yaml.safe_load(config.read_text(encoding="utf-8"))
+        values = read_yaml(config, what="run")
         model = values.get("model") if isinstance(values, dict) else None
         path = model.get("path") if isinstance(model, dict) else None
         if isinstance(path, str):
