@@ -20,7 +20,7 @@ A sink is any object with the two methods of `Sink`. Events are frozen; a sink m
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -126,6 +126,9 @@ class StepTrained:
     """The step's numbers."""
     groups: tuple[GradedGroup, ...]
     """All rollouts of the step with their grades, including those of replaced groups."""
+    start_logprobs: Sequence[Sequence[float] | None] = ()
+    """`[..][C]` log-probabilities of the first completions under the start of the run, at the sampler's temperature;
+    None for a completion that the learner did not compare. Empty if it compared none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,7 +25,8 @@ class LoggingConfig(Section):
     """Port on 127.0.0.1 that serves the run's metrics for Prometheus; 0 takes a free one, null serves none."""
     completions_with_tokens: Annotated[Whole, Field(ge=0)] = 64
     """Most completions of a step or measurement for which rollouts.jsonl contains token ids and log-probabilities, 7
-    bytes per token, so that `rft view` can colour them; 0 records none."""
+    bytes per token, so that `rft view` can colour them; 0 records none. With a teacher, or with `learner.beta` or
+    `learner.kl_coef` above 0, 3 more bytes hold the log-probabilities of the teacher or of the start of the run."""
 
 
 def tracker_problems(names: Sequence[str]) -> list[str]:

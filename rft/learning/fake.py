@@ -42,6 +42,10 @@ class FakeLearner:
         self._steps_done += 1
         return {"loss": 0.0}
 
+    def start_logprobs(self, count: int) -> list[list[float] | None]:
+        """Return nothing: a step compares no completion with the start."""
+        return []
+
     def publish(self) -> Publication:
         """Publish a tensor filled with the number of steps, and one that names the start, if there is one."""
         publication = self._publication()

@@ -14,6 +14,7 @@ DPOTrainer):
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -76,29 +77,38 @@ class PreferenceTrainer(LeanTrainer):
             self._metrics["train"][name].append(value)
 
     def _log_ratios(self, batch: dict[str, Any], rows: Sequence[int]) -> Tensor:
-        """Return `[N]` log-ratios, 0 for all but the given rows. Each rank computes its share, and all get the sum."""
+        """Return `[N]` log-ratios, 0 for all but the given rows. Each rank computes its share, and all get the sum.
+
+        It keeps the log-probabilities under the start, by token.
+        """
         mask = batch["completion_mask"]
         prompts, lengths = batch["prompt_mask"].sum(1).tolist(), mask.sum(1).tolist()
         every = plan(prompts, lengths, rows, size=self._size, ranks=self._ranks.of)
         ratios_n = torch.zeros(len(mask), device=mask.device)
+        start_nt = torch.zeros(mask.shape, device=mask.device)
         with torch.no_grad(), self._without_dropout():
             for micro_batch in share(every, prompts, lengths, ranks=self._ranks.of)[self._ranks.number]:
                 part = take(batch, micro_batch)
-                policy = self._log_likelihood(self.model, part)
+                policy_bt = self._logprobs(self.model, part)
                 with self._reference() as reference:
-                    ratios_n[micro_batch] = policy - self._log_likelihood(reference, part)
-        self._ranks.add_up([ratios_n])
+                    reference_bt = self._logprobs(reference, part)
+                ratios_n[micro_batch] = policy_bt.sum(1) - reference_bt.sum(1)
+                start_nt[micro_batch, : reference_bt.shape[1]] = reference_bt
+        self._ranks.add_up([ratios_n, start_nt])
+        self._start_logprobs = start_nt.cpu()
+        left_out = [row for row in range(len(mask)) if row not in set(rows)]
+        self._start_logprobs[left_out] = math.nan
         return ratios_n
 
-    def _log_likelihood(self, model: Any, part: dict[str, Any]) -> Tensor:
-        """Return the `[B]` log-probabilities of whole completions."""
+    def _logprobs(self, model: Any, part: dict[str, Any]) -> Tensor:
+        """Return `[B, T]` log-probabilities of the trained tokens, 0 for others."""
         ids, attention = (
             torch.cat([part[f"prompt_{kind}"], part[f"completion_{kind}"]], dim=1) for kind in ("ids", "mask")
         )
         width = part["completion_ids"].shape[1]
         logprobs = self._get_per_token_logps_and_entropies(model, ids, attention, width)[0]
-        total: Tensor = (logprobs.float() * trained_mask(part)).sum(1)
-        return total
+        trained: Tensor = logprobs.float() * trained_mask(part)
+        return trained
 
     @contextmanager
     def _without_dropout(self) -> Iterator[None]:

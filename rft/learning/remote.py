@@ -189,6 +189,12 @@ class RemoteLearner:
         metrics = await self._answers([actor.learn.remote(*parts) for actor in self._actors], "the learner's step")
         return metrics[0]
 
+    async def start_logprobs(self, count: int) -> list[list[float] | None]:
+        """Return log-probabilities under the start of the run, like `LocalLearner.start_logprobs`."""
+        what = "the log-probabilities of the start"
+        logprobs: list[list[float] | None] = await self._ask_first("call", what, "start_logprobs", count)
+        return logprobs
+
     async def losses(self, rows: Sequence[TokenRow]) -> list[float]:
         """Return `[N]` negative log-likelihoods of rows under the current policy of `learner=sft`."""
         what = "the rows to be packed"

@@ -32,6 +32,17 @@ class LocalLearner(Protocol):
             LearnError: A rollout has a policy that this learner did not publish, or that is too old.
         """
 
+    def start_logprobs(self, count: int) -> list[list[float] | None]:
+        """Return log-probabilities under the start of the run, of the first completions of the last step.
+
+        Args:
+            count: Most completions.
+
+        Returns:
+            `[count][C]` numbers at the sampler's temperature, 0 for tokens that the policy did not sample; None for a
+            completion that the learner did not compare. Empty if the step compared none.
+        """
+
     def publish(self) -> Publication:
         """Return the current policy as version `steps_done`."""
 

@@ -125,6 +125,11 @@ class TrlLearner:
         if self._spec.run.learner.takes == "groups":
             self._published.check(batch, steps_done=self.steps_done)
 
+    def start_logprobs(self, count: int) -> list[list[float] | None]:
+        """Return log-probabilities under the start of the run, of the first completions of the last step."""
+        logprobs: list[list[float] | None] = self._stepped.trainer.start_logprobs(count)
+        return logprobs
+
     def publish(self) -> Publication:
         """Return the current policy as version `steps_done`."""
         publication = self._published.newest(self.steps_done)

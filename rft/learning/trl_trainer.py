@@ -17,6 +17,8 @@ Assumptions about TRL 1.16 (tests/learning/test_trl_trainer.py compares with TRL
 - `mask_truncated_completions` False keeps every completion in the mask;
 - `rollout_func` may return `env_mask`, `[N]` rows of 1 for sampled tokens and 0 for others. TRL returns it, padded, as
   `tool_mask`, counts and trains only tokens that are 1 in it and in `completion_mask`, and lets the model read all;
+- with `beta` above 0, `_generate_and_score_completions` also returns `ref_per_token_logps`, `[N, T]` log-probabilities
+  under the model that GRPOTrainer was given, at the temperature of the policy's;
 - the losses of `_BY_ROWS` are a mean over the rows of a micro-batch, divided by the number of micro-batches. All other
   losses except `bnpo` are a sum divided by a number of the whole step;
 - `log` averages `_metrics["train"]`;
@@ -32,6 +34,7 @@ from __future__ import annotations
 
 import gc
 import json
+import math
 from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -83,6 +86,7 @@ class LeanTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL is not followed
         self._gap = SamplerGap()
         self._micro_batch_metrics: list[MicroBatchMetrics] = []
         self._loss = 0.0
+        self._start_logprobs: Tensor | None = None  # `[N, T]`; NaN for completions that were not compared
 
     @property
     def is_additive(self) -> bool:
@@ -94,6 +98,13 @@ class LeanTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL is not followed
     def trained(self) -> list[Tensor]:
         """Return the trained weights."""
         return [parameter for parameter in self.model.parameters() if parameter.requires_grad]
+
+    def start_logprobs(self, count: int) -> list[list[float] | None]:
+        """Return the last step's log-probabilities under the start of the run, like `LocalLearner.start_logprobs`."""
+        if self._start_logprobs is None:
+            return []
+        rows = zip(self._start_logprobs[:count].tolist(), self._lengths, strict=False)
+        return [None if math.isnan(sum(row)) else row[:length] for row, length in rows]
 
     def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any) -> Tensor:
         """Run TRL's step for a micro-batch; after the last one, combine gradients, loss and metrics of all ranks.
@@ -233,7 +244,14 @@ class LeanTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL is not followed
             batch: dict[str, Any] = super()._generate_and_score_completions(inputs)
         finally:
             self._is_preparing = False
-        self._correct_length_metrics(trained_mask(batch).sum(1))
+        sampled, self._lengths, self._start_logprobs = (
+            trained_mask(batch),
+            batch["completion_mask"].sum(1).tolist(),
+            None,
+        )
+        if "ref_per_token_logps" in batch and not self.args.sync_ref_model:  # else the reference leaves the start
+            self._start_logprobs = (batch["ref_per_token_logps"].float() * sampled).cpu()
+        self._correct_length_metrics(sampled.sum(1))
         if self._masks_truncated:
             batch["completion_mask"] = batch["completion_mask"] * (~self._truncated).unsqueeze(1)
             batch["num_items_in_batch"] = trained_mask(batch).sum()

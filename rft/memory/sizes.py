@@ -101,7 +101,7 @@ def learner_bytes(
     parts = fixed_bytes(shape, base=learner.base, **conditions) | pass_bytes(shape, batch, **conditions)
     if rank is None:
         parts["optimizer"] = int(parts["optimizer"] * learner.adapter.trained_share(shape.num_layers))
-    if rank is None and isinstance(learner, PolicyLearnerConfig) and learner.trl_options().get("beta"):
+    if rank is None and learner.compares_with_start:
         parts["reference"] = REFERENCE_BYTES * shape.num_weights
     if learner.kind == "ppo":
         # The value function is fitted on the hidden states of all completions of a step, in float32.

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from rft.config import RunConfig
 from rft.loop import Learner
 from rft.run.recovery import RecoveringLearner
 from rft.sampling.fleet import Fleet
@@ -61,3 +62,9 @@ class AnnouncedRowSteps(AnnouncedSteps):
     async def policy(self) -> Policy:
         """Return version and fingerprint of the current policy."""
         return await self.learner.policy()
+
+
+async def start_logprobs(run: RunConfig, learner: RecoveringLearner) -> Sequence[Sequence[float] | None]:
+    """Return what the last step computed under the start of the run, for the completions whose tokens are recorded."""
+    count = run.logging.completions_with_tokens if run.learner.compares_with_start else 0
+    return await learner.start_logprobs(count) if count else ()

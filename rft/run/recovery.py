@@ -120,6 +120,13 @@ class RecoveringLearner:
         self._steps_done += 1
         return metrics
 
+    async def start_logprobs(self, count: int) -> list[list[float] | None]:
+        """Return log-probabilities under the start of the run, of the first completions of the last step.
+
+        A restarted learner has them again if it took this step again: ask before the step's checkpoint.
+        """
+        return await self._call(lambda learner: learner.start_logprobs(count))
+
     async def publish(self) -> Publication:
         """Publish the current policy. Its weights are a reference, valid while the process lives."""
         publication = await self._call(lambda learner: learner.publish())

@@ -26,7 +26,7 @@ from rft.run.feasibility import judge_before_training
 from rft.run.inputs.demonstration_check import graded_demonstrations
 from rft.run.inputs.kept_tasks import kept_tasks
 from rft.run.inputs.prepare import Prepared
-from rft.run.loop_learners import AnnouncedRowSteps, AnnouncedSteps, TurnTaking
+from rft.run.loop_learners import AnnouncedRowSteps, AnnouncedSteps, TurnTaking, start_logprobs
 from rft.run.parts import Parts
 from rft.run.recovery import RecoveringLearner, RenewingSampler
 from rft.run.task_order import task_order
@@ -140,7 +140,8 @@ class Steps:
         async with aclosing(await self._loop(parts, tasks)) as steps:
             async for done, batch in steps:
                 report, warnings = watches.observe(done, batch.sampled)
-                self.emit(StepTrained(report=report, groups=batch.sampled))
+                of_start = await start_logprobs(self.run, parts.learner)
+                self.emit(StepTrained(report=report, groups=batch.sampled, start_logprobs=of_start))
                 self._warn(warnings)
                 await self._finish_step(report, parts)
                 if self.should_end() or self._is_over:

@@ -48,7 +48,9 @@ class FolderSink:
             case PartsStarted():
                 self._recorder.add_to_manifest(event.facts)
             case StepTrained():
-                self._recorder.rollouts(event.groups, step=event.report.step, phase="train")
+                self._recorder.rollouts(
+                    event.groups, step=event.report.step, phase="train", start_logprobs=event.start_logprobs
+                )
             case Measured():
                 self._recorder.rollouts(event.groups, step=event.step, phase=event.phase)
             case FeasibilityMeasured():

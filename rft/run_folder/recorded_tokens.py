@@ -1,7 +1,8 @@
 """Token ids and log-probabilities in a line of rollouts.jsonl, in base64: a third of the size of lists of numbers.
 
-The line contains them under `RECORDED`: `ids` as little-endian uint32, `logprobs` as little-endian float16, and, where
-a teacher scored the completion, `teacher_logprobs`.
+The line contains them under `RECORDED`: `ids` as little-endian uint32, `logprobs` as little-endian float16, and, in the
+same way, `teacher_logprobs` where a teacher scored the completion, and `start_logprobs` where the learner compared it
+with the start of the run.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ class RecordedTokens:
     """The tokens of a completion, as its line records them.
 
     Example:
-        RecordedTokens(ids=(7, 2), logprobs=(-0.1, -0.3), teacher_logprobs=None)
+        RecordedTokens(ids=(7, 2), logprobs=(-0.1, -0.3), teacher_logprobs=None, start_logprobs=(-0.2, -0.3))
     """
 
     ids: tuple[int, ...]
@@ -34,6 +35,8 @@ class RecordedTokens:
     """`[C]` log-probabilities of the sampler, rounded to 11 bits; 0 for tokens that the policy did not sample."""
     teacher_logprobs: tuple[float, ...] | None
     """`[C]` log-probabilities of the teacher, at temperature 1; None without them."""
+    start_logprobs: tuple[float, ...] | None
+    """`[C]` log-probabilities under the start of the run, at the sampler's temperature; None without them."""
 
 
 def has_tokens(rollout: Rollout) -> bool:
@@ -41,11 +44,17 @@ def has_tokens(rollout: Rollout) -> bool:
     return min(rollout.completion_ids, default=0) >= 0
 
 
-def tokens_to_json(rollout: Rollout, teacher_logprobs: Sequence[float] | None) -> dict[str, str]:
+def tokens_to_json(
+    rollout: Rollout, *, teacher_logprobs: Sequence[float] | None = None, start_logprobs: Sequence[float] | None = None
+) -> dict[str, str]:
     """Return the value of `RECORDED`."""
-    of_teacher = {} if teacher_logprobs is None else {"teacher_logprobs": _numbers(teacher_logprobs)}
     ids = struct.pack(f"<{len(rollout.completion_ids)}I", *rollout.completion_ids)
-    return {"ids": base64.b64encode(ids).decode(), "logprobs": _numbers(rollout.logprobs), **of_teacher}
+    more = {"teacher_logprobs": teacher_logprobs, "start_logprobs": start_logprobs}
+    return {
+        "ids": base64.b64encode(ids).decode(),
+        "logprobs": _numbers(rollout.logprobs),
+        **{name: _numbers(values) for name, values in more.items() if values is not None},
+    }
 
 
 def tokens_of(line: Mapping[str, Any]) -> RecordedTokens | None:
@@ -56,13 +65,15 @@ def tokens_of(line: Mapping[str, Any]) -> RecordedTokens | None:
     try:
         ids = _unpacked(recorded["ids"], "I")
         logprobs = _unpacked(recorded["logprobs"], "e")
-        teacher = recorded.get("teacher_logprobs")
-        of_teacher = None if teacher is None else _unpacked(teacher, "e")
+        teacher, start = (
+            _unpacked(recorded[name], "e") if recorded.get(name) is not None else None
+            for name in ("teacher_logprobs", "start_logprobs")
+        )
     except (KeyError, TypeError, ValueError, struct.error):  # binascii.Error is a ValueError
         return None
-    if len({len(row) for row in (ids, logprobs, of_teacher) if row is not None}) > 1:
+    if len({len(row) for row in (ids, logprobs, teacher, start) if row is not None}) > 1:
         return None
-    return RecordedTokens(ids=ids, logprobs=logprobs, teacher_logprobs=of_teacher)
+    return RecordedTokens(ids=ids, logprobs=logprobs, teacher_logprobs=teacher, start_logprobs=start)
 
 
 def _numbers(values: Sequence[float]) -> str:

@@ -119,15 +119,30 @@ class Recorder:
         """Append one line to losses.jsonl: the losses after a step, by task id."""
         append(self.folder / LOSSES, _dump({"step": step, "losses": by_task}))
 
-    def rollouts(self, groups: Sequence[GradedGroup], *, step: int, phase: Phase) -> None:
-        """Append one line per rollout to rollouts.jsonl, and its record to the index."""
+    def rollouts(
+        self,
+        groups: Sequence[GradedGroup],
+        *,
+        step: int,
+        phase: Phase,
+        start_logprobs: Sequence[Sequence[float] | None] = (),
+    ) -> None:
+        """Append one line per rollout to rollouts.jsonl, and its record to the index.
+
+        Args:
+            groups: The groups.
+            step: The step.
+            phase: What they were sampled for.
+            start_logprobs: As in `StepTrained`.
+        """
         lines: list[tuple[bytes, dict[str, Any]]] = []
         for group in groups:
             for number, (rollout, grade) in enumerate(zip(group.rollouts, group.grades, strict=True)):
                 line = {"step": step, "phase": phase, **_rollout_line(group.task, rollout, grade)}
                 if len(lines) < self._completions_with_tokens and has_tokens(rollout):
                     of_teacher = group.teacher_logprobs[number] if group.teacher_logprobs else None
-                    line[RECORDED] = tokens_to_json(rollout, of_teacher)
+                    of_start = start_logprobs[len(lines)] if len(lines) < len(start_logprobs) else None
+                    line[RECORDED] = tokens_to_json(rollout, teacher_logprobs=of_teacher, start_logprobs=of_start)
                 lines.append((_dump(line), line))
         place = self._rollouts.append(b"".join(raw for raw, _ in lines))
         self._index.append(place, lines)

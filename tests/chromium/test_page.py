@@ -44,7 +44,9 @@ def line(step: int, index: int, **values: Any) -> str:
         task_id="t", index=0, prompt_ids=(1,), completion_ids=(40, 41, 42), logprobs=(-0.001, -4.0, -1.0), text="",
         stop=StopReason.STOP, policy=Policy(version=0, fingerprint="a"),
     )  # fmt: skip
-    return json.dumps({**whole, RECORDED: tokens_to_json(rollout, (-0.5, -0.5, -1.0)), **values}) + "\n"
+    of_start = None if index == 1 else (-0.001, -5.0, -0.5)
+    tokens = tokens_to_json(rollout, teacher_logprobs=(-0.5, -0.5, -1.0), start_logprobs=of_start)
+    return json.dumps({**whole, RECORDED: tokens, **values}) + "\n"
 
 
 def write_run(folder: Path) -> Path:
@@ -145,11 +147,40 @@ def test_tokens_have_the_colour_of_their_log_probability(page: Browser) -> None:
     page.press("c")  # by difference to the teacher
     titles = page.value("[...document.querySelectorAll('.token')].map(one => one.title.split('\\n')[2])")
     assert titles[1] == "teacher -0.5, difference 3.5"
-    page.press("c")  # plain
+    page.press("c", "c")  # by difference to the start, then plain
     assert (
         texts(page, ".say.policy pre") == ["answer 0"] and page.value("document.querySelectorAll('.token').length") == 0
     )
     page.value("coloring = 'logprobs'")
+
+
+def test_tokens_have_the_colour_of_their_difference_to_the_start(page: Browser) -> None:
+    page.press("c", "c")
+    assert texts(page, ".tools [aria-pressed=true]") == ["by difference to the start"]
+    assert texts(page, ".scale") == ["less likely than at the startmore likely"] and texts(page, ".hint") == []
+    titles = page.value("[...document.querySelectorAll('.token')].map(one => one.title.split('\\n')[2])")
+    assert titles == [
+        "start of the run -0.001, difference 0",
+        "start of the run -5, difference 1",
+        "start of the run -0.5, difference -0.5",
+    ]
+    same, more, less = page.value("[...document.querySelectorAll('.token')].map(one => one.style.background)")
+    assert (same, more, less) == ("", "rgb(var(--more) / 35%)", "rgb(var(--less) / 18%)")
+    page.press("l")
+    page.screenshot(PICTURES / "start.png")
+    page.prefer("dark")
+    page.screenshot(PICTURES / "start-dark.png")
+    page.press("j")  # the line of this completion has none
+    page.until("document.getElementById('detail').dataset.key", lambda key: key == "0/1")
+    assert texts(page, ".tools [aria-pressed=true]") == ["by log-probability"]
+    (hint,) = texts(page, ".hint")
+    assert "recorded for training completions if learner.beta is above 0" in hint
+    page.press("j")
+    page.until("document.getElementById('detail').dataset.key", lambda key: key == "0/2")
+    assert texts(page, ".tools [aria-pressed=true]") == ["by difference to the start"]
+    page.value("coloring = 'logprobs'")
+    page.prefer("light")
+    assert page.problems == []
 
 
 def test_an_episode_shows_its_turns(page: Browser) -> None:

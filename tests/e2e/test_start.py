@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from rft.models.base_model import EMBEDDED_MODELS
+from rft.run_folder.recorded_tokens import tokens_of
 from rft.run_folder.recorder import read_metrics, read_rollouts
 
 pytestmark = pytest.mark.e2e
@@ -37,6 +38,10 @@ def test_a_run_goes_on_from_the_adapter_of_another(
     assert step["metrics"]["sync/proved"] == 1.0
     assert step["metrics"]["learner/sampling/sampling_logp_difference/max"] < 1e-3
     assert step["metrics"]["learner/kl"] == pytest.approx(0.0, abs=1e-6)  # the reference is the start, not the base
+    recorded = [each for line in read_rollouts(done.folder, "train") if (each := tokens_of(line)) is not None]
+    assert recorded
+    for each in recorded:  # the policy of the first step is the start; two bytes hold a number
+        assert each.start_logprobs == pytest.approx(each.logprobs, abs=0.02)
     # Version 0 is the policy that the first run was measured with last, so it answers the same.
     answers = [
         {(line["task_id"], line["index"]): line["completion"] for line in read_rollouts(folder, phase)}

@@ -145,7 +145,13 @@ def test_the_reference_is_the_start_of_the_run(
     assert isinstance(weights, Adapter)
     start = replace(weights, policy=Policy(version=0, fingerprint=weights.policy.fingerprint))
     learner = build(kind="dpo", beta=0.3, start=start)
-    first, second = (learner.learn([group_for(learner, rewards)]) for _ in range(2))
+    batch = [group_for(learner, rewards)]
+    first = learner.learn(batch)
+    chosen, rejected, *left_out = learner.start_logprobs(4)
+    assert left_out == [None, None]
+    for row, rollout in zip((chosen, rejected), batch[0].rollouts, strict=False):
+        assert row == pytest.approx(rollout.logprobs, abs=1e-5)  # the policy of the first step is the start
+    second = learner.learn([group_for(learner, rewards)])
     assert first["dpo/chosen_log_ratio"] == pytest.approx(0.0, abs=1e-5)
     assert first["loss"] == pytest.approx(math.log(2), rel=1e-5)
     assert second["dpo/margin"] > 1e-3
@@ -183,6 +189,8 @@ def test_what_an_environment_says_counts_like_a_prompt(build: Callable[..., Any]
             rollout, prompt_ids=rollout.prompt_ids[:1], completion_ids=said + rest, logprobs=logprobs, turns=turns
         )
 
+    from_start: list[list[list[float]]] = []
+
     def steps(convert: Callable[[Rollout], Rollout], folder: str) -> list[dict[str, float]]:
         sizes = {"prompts_per_step": 3, "completions_per_prompt": 2, "completions_per_micro_batch": 2}
         learner = build(kind=kind, folder=folder, beta=0.3, temperature=1.0, max_completion_tokens=16, **sizes)
@@ -194,9 +202,14 @@ def test_what_an_environment_says_counts_like_a_prompt(build: Callable[..., Any]
                     [replace(group, rollouts=tuple(convert(one) for one in group.rollouts)) for group in groups]
                 )
             )
+        from_start.append(learner.start_logprobs(2))
         return found
 
     single, episodes = steps(lambda rollout: rollout, "single"), steps(as_episode, "episodes")
     for name in ("loss", "grad_norm"):
         assert [step[name] for step in episodes] == pytest.approx([step[name] for step in single], rel=1e-4), name
     assert episodes[1]["loss"] < episodes[0]["loss"]
+    of_single, of_episodes = from_start
+    for row, longer in zip(of_single, of_episodes, strict=True):
+        said, own = longer[: -len(row)], longer[-len(row) :]
+        assert said == [0.0, 0.0] and own == pytest.approx(row, abs=1e-4)  # the policy did not sample what was said

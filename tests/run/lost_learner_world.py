@@ -31,6 +31,7 @@ class ChainLearner(FakeLearner):
 
     def __init__(self, spec: LearnerSpec, salt: str = "") -> None:
         self.state = ""
+        self.learned: Sequence[GradedGroup] = ()
         self.salt = salt
         if spec.resume_from is not None:
             self.state = (spec.run_folder / f"state of {spec.resume_from.name}").read_text()
@@ -45,7 +46,12 @@ class ChainLearner(FakeLearner):
         ]
         content = repr((self.state, self.salt, rows, [group.rewards for group in groups]))
         self.state = hashlib.sha256(content.encode()).hexdigest()
+        self.learned = groups
         return metrics
+
+    def start_logprobs(self, count: int) -> list[list[float] | None]:
+        rollouts = [rollout for group in self.learned for rollout in group.rollouts]
+        return [[-float(token) for token in rollout.completion_ids] for rollout in rollouts[:count]]
 
     def save(self) -> None:
         self._spec.run_folder.mkdir(parents=True, exist_ok=True)
@@ -90,6 +96,10 @@ class FakeRemote:
         await asyncio.sleep(0)
         metrics: dict[str, float] = self.call("learn", groups)
         return metrics
+
+    async def start_logprobs(self, count: int) -> list[list[float] | None]:
+        logprobs: list[list[float] | None] = self.call("start_logprobs", count)
+        return logprobs
 
     async def publish(self) -> Publication:
         return self.by_reference(self.call("publish"))

@@ -16,11 +16,13 @@ import pytest
 
 from rft.cluster.mirrored_learner import Mirror
 from rft.cluster.node_agent import NodeKeeper
+from rft.config.learners.fake import FakeLearnerConfig
 from rft.errors import LearnerLost, LearnError
 from rft.events import Event, LearnerRestarted, Notice, Warned
 from rft.run.training import Training
 from rft.run_folder.find_checkpoint import last_checkpoint
-from rft.run_folder.recorder import Recorder
+from rft.run_folder.recorded_tokens import RecordedTokens, tokens_of
+from rft.run_folder.recorder import Recorder, read_rollouts
 from rft.types import GradedGroup, Policy, Publication, StoredWeights
 from tests.cluster.test_file_transfer import Remote
 
@@ -98,6 +100,22 @@ def test_a_loss_changes_nothing(
     assert parts.shards == ["step-000005.safetensors"]
     # The summary also counts restarts after the last step, which no line of metrics can contain.
     assert parts.counts_of_steps == ((0, 0) if death[1] == 5 else counts)
+
+
+def test_a_loss_leaves_the_log_probabilities_of_the_start(
+    training: Callable[..., Training], parts: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(FakeLearnerConfig, "compares_with_start", True)
+    parts.deaths = [("start_logprobs", 3, "before"), ("start_logprobs", 3, "after")]
+    recorder = Recorder(parts.folder, completions_with_tokens=1)
+    asyncio.run(training(STEPS, "logging.completions_with_tokens=1", recorder=recorder).train())
+    assert (parts.deaths, parts.counts) == ([], (2, 2))
+    by_step: dict[int, list[RecordedTokens | None]] = {}
+    for line in read_rollouts(parts.folder, "train"):
+        by_step.setdefault(line["step"], []).append(tokens_of(line))
+    first, *others = by_step[3]
+    assert first is not None and first.start_logprobs == (-7.0, -13.0)  # those of this step, under `World.grade`
+    assert others and set(others) == {None} and len(by_step) == 5
 
 
 @pytest.mark.parametrize("death", [("learn", 3, "before"), ("load", 4, "before"), ("save", 4, "half")], ids=str)

@@ -116,10 +116,12 @@ def test_a_run_that_starts_again_has_a_new_index(tmp_path: Path, make_group: Gro
 
 def test_lines_hold_the_tokens_of_so_many_completions(tmp_path: Path, make_group: Group) -> None:
     recorder = Recorder(tmp_path, completions_with_tokens=2)
-    recorder.rollouts([make_group([1.0, 0.0], logprobs=(-0.5, -2000.0)), make_group([1.0])], step=1, phase="train")
+    groups = [make_group([1.0, 0.0], logprobs=(-0.5, -2000.0)), make_group([1.0])]
+    recorder.rollouts(groups, step=1, phase="train", start_logprobs=[None, (-0.25, -2000.0)])
     first, second, third = map(tokens_of, lines(tmp_path))
     assert first is not None and first.ids == (7, 2) and first.logprobs == (-0.5, -1000.0)
-    assert second is not None and first.teacher_logprobs is None
+    assert first.teacher_logprobs is first.start_logprobs is None
+    assert second is not None and second.start_logprobs == (-0.25, -1000.0)
     assert third is None
     assert json.loads((tmp_path / "rollouts.jsonl").read_text().splitlines()[0])["tokens"] == {
         "ids": "BwAAAAIAAAA=",  # 7 and 2 in four bytes each

@@ -92,6 +92,11 @@ class LearnerConfig(Section):
         """Whether a group of equal rewards teaches nothing."""
         return True
 
+    @property
+    def compares_with_start(self) -> bool:
+        """Whether each step computes log-probabilities under the start of the run."""
+        return False
+
     def user_file(self) -> Path | None:
         """Return the user's Python file that the learner's process imports, or None."""
         return None

@@ -55,6 +55,11 @@ class PolicyLearnerConfig(LearnerConfig):
             options["vllm_importance_sampling_mode"] = self.correction
         return options | self.loss_options() | self.trl
 
+    @property
+    def compares_with_start(self) -> bool:
+        """Whether each step computes log-probabilities under the start of the run."""
+        return bool(self.trl_options().get("beta"))
+
     def trl_needs(self) -> dict[str, Need]:
         """Return the conditions for TRL's options to have an effect, by name or by prefix (`hub_*`)."""
         trl = self.trl

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rft.evidence.viewer.token_pieces import TokenPieces
@@ -67,11 +67,15 @@ def _tokens(line: Mapping[str, Any], pieces: TokenPieces) -> dict[str, Any]:
     texts = pieces.of(recorded.ids)
     if texts is None:
         return {"has_no_tokens": "no token log-probabilities: the tokenizer of the run is not on this machine"}
-    teacher = recorded.teacher_logprobs
     return {
         "pieces": {
             "texts": texts,
-            "logprobs": [round(value, 3) for value in recorded.logprobs],
-            "teacher": None if teacher is None else [round(value, 3) for value in teacher],
+            "logprobs": _rounded(recorded.logprobs),
+            "teacher": _rounded(recorded.teacher_logprobs),
+            "start": _rounded(recorded.start_logprobs),
         }
     }
+
+
+def _rounded(logprobs: Sequence[float] | None) -> list[float] | None:
+    return None if logprobs is None else [round(value, 3) for value in logprobs]

@@ -1,6 +1,13 @@
 // One completion: its grades, the conversation, and its tokens by how likely the sampler found them.
 const LIKELY_RANGE = 5, DIFFERENCE_RANGE = 2;
+const DIFFERENCES = {
+  teacher: {title: "by difference to the teacher", name: "teacher", less: "teacher finds it less likely", of: (logprob, teacher) => teacher - logprob},
+  start: {title: "by difference to the start", name: "start of the run", less: "less likely than at the start", of: (logprob, start) => logprob - start},
+};
+const NO_START = "difference to the start: recorded for training completions if learner.beta is above 0";
 let coloring = "logprobs", shownDetail = null;
+// The wish stays while completions without these log-probabilities are shown.
+const coloringOf = pieces => coloring in DIFFERENCES && !pieces[coloring] ? "logprobs" : coloring;
 
 function showDetail(run, one) {
   shownDetail = [run, one];
@@ -48,15 +55,16 @@ function coloringTools(one) {
     tools.append(one.has_no_tokens ?? "the line of this completion has no token log-probabilities");
     return [tools];
   }
-  if (coloring === "teacher" && !one.pieces.teacher) coloring = "logprobs";
-  const ways = [["logprobs", "by log-probability"], ...(one.pieces.teacher ? [["teacher", "by difference to the teacher"]] : []), ["none", "plain"]];
+  const now = coloringOf(one.pieces);
+  const ways = [["logprobs", "by log-probability"], ...Object.entries(DIFFERENCES).filter(([way]) => one.pieces[way]).map(([way, {title}]) => [way, title]), ["none", "plain"]];
   for (const [way, title] of ways) {
-    const button = element("button", title, {type: "button", "aria-pressed": String(way === coloring)});
+    const button = element("button", title, {type: "button", "aria-pressed": String(way === now)});
     button.onclick = () => { coloring = way; showDetail(...shownDetail); };
     tools.append(button);
   }
-  if (coloring === "logprobs") tools.append(element("span", null, {class: "scale"}, "likely", element("i", "", {class: "likely"}), "unlikely"));
-  if (coloring === "teacher") tools.append(element("span", null, {class: "scale"}, "teacher finds it less likely", element("i", "", {class: "differs"}), "more likely"));
+  if (now === "logprobs") tools.append(element("span", null, {class: "scale"}, "likely", element("i", "", {class: "likely"}), "unlikely"));
+  if (now in DIFFERENCES) tools.append(element("span", null, {class: "scale"}, DIFFERENCES[now].less, element("i", "", {class: "differs"}), "more likely"));
+  if (!one.pieces.start) tools.append(element("span", NO_START, {class: "hint"}));
   return [tools];
 }
 function conversation(one) {
@@ -87,16 +95,16 @@ function said_by(message, who, note) {
   return element("div", null, {class: `say ${kind}`}, element("div", null, {}, element("b", who), message.name ?? "", note), element("pre", messageText(message)));
 }
 function fillTokens(pre, one, start, end, text) {
-  const pieces = one.pieces;
-  if (!pieces || coloring === "none") { pre.textContent = text; return; }
+  const pieces = one.pieces, now = pieces && coloringOf(pieces);
+  if (!pieces || now === "none") { pre.textContent = text; return; }
   const marked = new DocumentFragment(), last = Math.min(end, pieces.texts.length);
   for (let place = start; place < last; place++) {
     if (!pieces.texts[place]) continue;
     const logprob = pieces.logprobs[place], made = element("span", pieces.texts[place], {class: "token"});
     const title = [`token ${place}`, `log-probability ${number(logprob)} (${(Math.exp(logprob) * 100).toPrecision(3)}%)`];
-    if (coloring === "teacher") {
-      const difference = pieces.teacher[place] - logprob, share = Math.min(1, Math.abs(difference) / DIFFERENCE_RANGE);
-      title.push(`teacher ${number(pieces.teacher[place])}, difference ${number(difference)}`);
+    if (now in DIFFERENCES) {
+      const {name, of} = DIFFERENCES[now], other = pieces[now][place], difference = of(logprob, other), share = Math.min(1, Math.abs(difference) / DIFFERENCE_RANGE);
+      title.push(`${name} ${number(other)}, difference ${number(difference)}`);
       if (share > 0.02) made.style.background = `rgb(var(--${difference > 0 ? "more" : "less"}) / ${Math.round(share * 70)}%)`;
     } else {
       const share = Math.min(1, Math.max(0, -logprob) / LIKELY_RANGE) ** 0.6;  // small differences near 0 show, too
