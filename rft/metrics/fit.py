@@ -4,6 +4,10 @@ The verdict compares the last measurement of the validation tasks with the best 
 the first, task by task. A claim needs a whole 95% interval on one side of zero. The best measurement is chosen among
 several because it is high, so its interval is widened accordingly. The training curve then tells overfitting from a run
 that became worse in training, too.
+
+That training improved and the validation tasks did not is no proof of memorised tasks: the steps before the first
+measurement belong to the training curve, and what they learned is in that measurement already. The claim therefore also
+needs a gap at the end, training better than validation, of half of what training gained.
 """
 
 from __future__ import annotations
@@ -21,6 +25,8 @@ Verdict = Literal["overfit", "worse", "still improving", "level", "training only
 MAX_WINDOW_STEPS = 20
 """Largest number of training steps to average at either end of a comparison."""
 LOSS = "learner/loss"
+CARRIED_SHARE = 0.5
+"""Share of the gain in training that validation tasks must miss before rft says that it does not carry over."""
 UNBOUNDED = (math.inf, -math.inf)
 """Bounds of values without a known range."""
 CHANGES: tuple[Verdict, ...] = ("overfit", "worse", "still improving")
@@ -51,8 +57,19 @@ class TrainingCurve:
         size = min(max_window, max(1, (until - since) // 2))
         first = max(1, since - size + 1)
         early = [self.by_step[step] for step in range(first, first + size) if step in self.by_step]
-        late = [self.by_step[step] for step in range(until - size + 1, until + 1) if step in self.by_step]
+        late = self._last(until, size)
         return mean_difference(early, late) if early and late else None
+
+    def gap(self, since: int, until: int, validation: Sequence[float]) -> Estimate | None:
+        """Estimate the mean of the last steps up to `until` minus that of validation tasks; None without steps.
+
+        The steps are the later ones of `change`. The tasks differ, so the two samples are not paired.
+        """
+        late = self._last(until, min(MAX_WINDOW_STEPS, max(1, (until - since) // 2)))
+        return mean_difference(validation, late) if late else None
+
+    def _last(self, until: int, size: int) -> list[float]:
+        return [self.by_step[step] for step in range(until - size + 1, until + 1) if step in self.by_step]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -209,14 +226,30 @@ class _Changes:
         training = self.training.change(self.first, self.last)
         numbers = f"{self._name} {whole.text(signed=True)} since step {self.first}{self._in_words(training)}"
         verdict: Verdict = "no change"
-        text = f"no change that the interval can show: {numbers}"
+        text = f"no change of the validation tasks that the interval can show: {numbers}"
         if self._better(_sign(whole)) > 0:
             verdict = "level"
             text = f"no further gain since step {self.middle} that the interval can show: {numbers}"
-        elif training is not None and _sign(training) * self.training.sign > 0:
-            verdict = "training only"
-            text = f"better in training only: {numbers}; what is learned does not carry over to other tasks"
+        elif training is not None and _sign(training) * self.training.sign > 0 and (gap := self._gap()) is not None:
+            numbers += f"; at the end, {self.training.name} minus {self._name} is {gap.text(signed=True)}"
+            text = f"no change of the validation tasks that the interval can show: {numbers}"
+            if self._misses(training, whole, gap):
+                verdict = "training only"
+                text = f"better in training only: {numbers}: what is learned does not carry over to other tasks"
         return Fit(verdict=verdict, since=self.first, text=text, validation=whole, training=training)
+
+    def _gap(self) -> Estimate | None:
+        """Return training minus validation at the end; None if the two have different units."""
+        if self.is_loss != (self.training.sign < 0):
+            return None
+        last = self.validation[self.last]
+        return self.training.gap(self.first, self.last, [last[task] for task in sorted(self.tasks)])
+
+    def _misses(self, training: Estimate, validation: Estimate, gap: Estimate) -> bool:
+        """Whether the validation tasks miss at least half of what training gained, by their change and by the gap."""
+        missed = CARRIED_SHARE * abs(training.mean)
+        best = max(map(self._better, validation.ci95 or (math.inf,)))
+        return best < missed and _sign(gap) * self.training.sign > 0 and abs(gap.mean) >= missed
 
     @property
     def _name(self) -> str:

@@ -69,10 +69,32 @@ def test_level_after_a_gain() -> None:
 
 def test_no_change_and_a_change_in_training_only() -> None:
     flat = rising(60, slope=0.0)
-    assert fit(validation(50, 51, 52, 50, 51, 51), flat).text.startswith("no change that the interval can show: ")
-    verdict = fit(validation(50, 51, 52, 50, 51, 51), rising(60))
+    verdict = fit(validation(50, 51, 52, 50, 51, 51), flat)
+    assert verdict.verdict == "no change"
+    assert verdict.text.startswith("no change of the validation tasks that the interval can show: validation +0.010 [")
+    high = TrainingCurve(name="training reward", by_step={s: 0.4 + v for s, v in rising(60).by_step.items()}, sign=1)
+    verdict = fit(validation(50, 51, 52, 50, 51, 51), high)
     assert (verdict.verdict, verdict.since) == ("training only", 10)
     assert verdict.text.startswith("better in training only: validation +0.010 [")
+    # The last 20 steps have a mean of 0.4 + 0.505, the validation tasks one of 0.51.
+    assert "; at the end, training reward minus validation is +0.395 [" in verdict.text
+    assert verdict.text.endswith("]: what is learned does not carry over to other tasks")
+
+
+def test_what_was_learned_before_the_first_measurement_carries_over() -> None:
+    # Training rises from 0.1 to 0.9 in ten steps and stays there; validation has 0.91 at step 10 and keeps it.
+    early = {step: min(0.9, 0.1 + 0.08 * step) + 0.01 * (-1) ** step for step in range(1, 41)}
+    curve = TrainingCurve(name="training reward", by_step=early, sign=1)
+    verdict = fit(validation(91, 92, 91, 92), curve)
+    assert verdict.verdict == "no change" and verdict.training is not None
+    assert verdict.training.ci95 is not None and verdict.training.ci95[0] > 0, "training has improved since step 10"
+    # The last 15 steps: 0.9, and eight of them 0.01 above and seven below; minus 0.92.
+    assert "; at the end, training reward minus validation is -0.019 [" in verdict.text
+    assert "carry over" not in verdict.text
+    # A training loss and validation scores have different units, so nothing can be said of a gap.
+    losses_of_steps = TrainingCurve(name="training loss", by_step={s: 1 - v for s, v in early.items()}, sign=-1)
+    verdict = fit(validation(91, 92, 91, 92), losses_of_steps)
+    assert verdict.verdict == "no change" and "at the end" not in verdict.text
 
 
 def test_the_best_of_many_measurements_must_stand_out_more() -> None:
