@@ -30,13 +30,13 @@ class Loaded:
     """The rows of all sources, and what could not be read.
 
     Example:
-        Loaded(rows={Split.TRAIN: [row_1, row_2]}, flaws=[], length=num_words, limit=None)
+        Loaded(rows={Split.TRAIN: [row_1, row_2]}, flaws={Split.TRAIN: []}, length=num_words, limit=None)
     """
 
     rows: dict[Split, list[DataRow]]
     """Rows by split."""
-    flaws: list[Flaw]
-    """Unreadable rows."""
+    flaws: dict[Split, list[Flaw]]
+    """Unreadable rows by split."""
     length: Length
     """Returns the length of a text, in tokens with a model and otherwise in words."""
     limit: int | None
@@ -52,16 +52,15 @@ def load_data(config: DataFilesConfig) -> Loaded:
     """
     problems: list[str] = []
     rows: dict[Split, list[DataRow]] = {}
-    flaws: list[Flaw] = []
+    flaws: dict[Split, list[Flaw]] = {}
     if not config.sources():
         problems.append("no file is given: name at least one with train=, validation= or test=")
     if config.max_context_tokens is not None and config.model is None:
         problems.append(f"max_context_tokens={config.max_context_tokens}: name the model too, whose tokens count")
     for split, source in config.sources().items():
         try:
-            rows[split], unread = read_data_rows(source, key=str(split), split=split, columns=config.columns)
-            flaws += unread
-            if not (rows[split] or unread):
+            rows[split], flaws[split] = read_data_rows(source, key=str(split), split=split, columns=config.columns)
+            if not (rows[split] or flaws[split]):
                 problems.append(f"{split}={source} has no rows; give a source with rows, or leave {split} out")
         except DataError as error:
             problems += error.problems
@@ -96,7 +95,7 @@ def data_statistics(config: DataFilesConfig) -> dict[str, Any]:
     loaded = load_data(config)
     unit = "words" if config.model is None else "tokens"
     splits = {str(split): statistics_of(own, loaded.length) for split, own in loaded.rows.items()}
-    return {"unit": unit, "splits": splits, "unreadable": len(loaded.flaws)}
+    return {"unit": unit, "splits": splits, "unreadable": sum(map(len, loaded.flaws.values()))}
 
 
 def check_data(config: DataCheckConfig) -> list[Finding]:
@@ -128,8 +127,7 @@ def _findings(loaded: Loaded, group_by: str | None) -> list[Finding]:
     if loaded.limit is not None:
         every = [row for own in loaded.rows.values() for row in own]
         findings += too_long(every, loaded.length, loaded.limit)
-    if loaded.flaws:
-        places = tuple(f"{flaw.where}: {flaw.problem}" for flaw in loaded.flaws)
+    if places := tuple(f"{flaw.where}: {flaw.problem}" for own in loaded.flaws.values() for flaw in own):
         unread = plural(len(places), "row")
         findings.insert(0, Finding(name=UNREADABLE, level="error", message=f"{unread} cannot be used", places=places))
     return findings
@@ -149,9 +147,10 @@ def clean_data(config: DataCleanConfig) -> dict[str, Any]:
         if finding.name != PERSONAL or config.pii == "drop":
             for row, reason in finding.drop.items():
                 dropped[row].setdefault(finding.name, reason)
-    for flaw in loaded.flaws:
-        unread = DataRow(where=flaw.where, split=Split.TRAIN, content={}, prompt="", answer=None)
-        dropped[unread] = {UNREADABLE: flaw.problem}
+    for split, flaws in loaded.flaws.items():
+        for flaw in flaws:
+            unread = DataRow(where=flaw.where, split=split, content={}, prompt="", answer=None)
+            dropped[unread] = {UNREADABLE: flaw.problem}
     return write_folder(
         target,
         loaded.rows,

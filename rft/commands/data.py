@@ -78,7 +78,8 @@ def _print_card(out: str, card: Mapping[str, Any]) -> None:
     for name, file in card["files"].items():
         print(f"{out}/{name}: {file['rows']:,} rows")
     if card["dropped"]["rows"]:
-        print(f"{out}/dropped.jsonl: {card['dropped']['rows']:,} rows")
+        splits = ", ".join(f"{count:,} of {split}" for split, count in card["dropped"]["splits"].items())
+        print(f"{out}/dropped.jsonl: {card['dropped']['rows']:,} rows ({splits})")
         print("".join(f"  {count:,} {reason}\n" for reason, count in card["dropped"]["reasons"].items()), end="")
     if card["masked"]:
         print("masked: " + ", ".join(f"{count:,} {kind}" for kind, count in card["masked"].items()))

@@ -54,7 +54,7 @@ def test_stats_in_words_and_tokens(rft: Rft, files: list[str]) -> None:
 def test_clean_leaves_the_sources_alone(rft: Rft, files: list[str], tmp_path: Path) -> None:
     before = (tmp_path / "a.jsonl").read_bytes()
     code, out, _ = rft("data", "clean", *files, f"out={tmp_path}/clean", "licence=apache-2.0")
-    assert code == 0 and "  1 leakage\n  1 duplicates\n  1 unreadable\n" in out
+    assert code == 0 and "dropped.jsonl: 3 rows (3 of train)\n  1 leakage\n  1 duplicates\n  1 unreadable\n" in out
     kept = (tmp_path / "clean" / "train.jsonl").read_bytes()
     assert [json.loads(line)["question"] for line in kept.splitlines()] == ["What is 2 + 2?", "Who is [mail]?"]
     dropped = [json.loads(line) for line in (tmp_path / "clean" / "dropped.jsonl").read_text().splitlines()]

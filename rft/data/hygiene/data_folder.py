@@ -60,6 +60,7 @@ def write_folder(
             lines.append({"where": row.where, **(with_masks(told) if is_masked else told)})
         replace_file(folder / DROPPED, [_json_lines(lines)])
     reasons = Counter(next(iter(why)) for why in dropped.values())
+    splits = Counter(str(row.split) for row in dropped)
     masks = Counter(
         one.kind
         for own in rows.values()
@@ -69,7 +70,7 @@ def write_folder(
     )
     card = {
         "files": files,
-        "dropped": {"rows": len(dropped), "reasons": dict(reasons.most_common())},
+        "dropped": {"rows": len(dropped), "splits": splits, "reasons": dict(reasons.most_common())},
         "masked": dict(masks.most_common()),
         "sources": dict(sources),
         "licence": licence,

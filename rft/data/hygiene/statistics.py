@@ -11,6 +11,7 @@ import numpy as np
 from rft.data.hygiene.findings import Finding, labels_of
 from rft.data.hygiene.lookalikes import words_of
 from rft.data.hygiene.rows import DataRow
+from rft.types import Split
 from rft.wording import plural
 
 Length = Callable[[str], int]
@@ -73,20 +74,22 @@ def statistics_of(rows: Sequence[DataRow], length: Length) -> dict[str, Any]:
 
 
 def too_long(rows: Sequence[DataRow], length: Length, limit: int) -> list[Finding]:
-    """Return a warning about rows whose prompt and answer take more than `limit` tokens together."""
-    drop = {}
+    """Return a warning for each split with rows whose prompt and answer take more than `limit` tokens together.
+
+    Only training rows are to be dropped: a measurement without its longest tasks would be another, easier one.
+    """
+    found: dict[Split, dict[DataRow, str]] = {}
     for row in rows:
         if (tokens := length(row.prompt) + length(row.answer or "")) > limit:
-            drop[row] = f"{tokens:,} tokens are more than the context of {limit:,}"
-    if not drop:
-        return []
-    places = tuple(f"{row.where}: {reason}" for row, reason in drop.items())
+            found.setdefault(row.split, {})[row] = f"{tokens:,} tokens are more than the context of {limit:,}"
     return [
         Finding(
             name="length",
             level="warning",
-            message=f"{plural(len(drop), 'row')} with more than {limit:,} tokens, the chat template not counted",
-            places=places,
-            drop=drop,
+            message=f"{plural(len(own), 'row')} of {split} with more than {limit:,} tokens, without the chat template"
+            + ("; they stay, because a measurement without them would be easier" if split is not Split.TRAIN else ""),
+            places=tuple(f"{row.where}: {reason}" for row, reason in own.items()),
+            drop=own if split is Split.TRAIN else {},
         )
+        for split, own in found.items()
     ]

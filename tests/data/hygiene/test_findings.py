@@ -4,6 +4,7 @@ from typing import Any
 
 from rft.data.hygiene.findings import Finding, find_problems
 from rft.data.hygiene.rows import DataRow
+from rft.data.hygiene.statistics import num_words, too_long
 from rft.types import Split
 
 FARM = "A farmer sells 12 baskets of ripe plums at the market and brings the other 30 baskets home."
@@ -103,3 +104,11 @@ def test_groups_in_two_splits() -> None:
 
 def test_nothing_is_found_in_clean_rows() -> None:
     assert find_problems({Split.TRAIN: rows(Split.TRAIN, FARM), Split.TEST: rows(Split.TEST, BAKER)}) == []
+
+
+def test_long_held_out_rows_stay() -> None:
+    every = [*rows(Split.TRAIN, "a b c d", "a b c"), *rows(Split.TEST, "a b c d e", "a")]
+    train, test = too_long(every, num_words, 3)
+    assert train.places == ("train:1: 4 tokens are more than the context of 3",) and [*train.drop] == every[:1]
+    assert test.places == ("test:1: 5 tokens are more than the context of 3",) and not test.drop
+    assert test.message.startswith("1 row of test with more than 3 tokens") and "they stay, because" in test.message

@@ -19,6 +19,13 @@ from rft.data.hygiene.personal_data import find_personal, find_personal_in, mask
         ("3,456,789 people on 2024-11-28 at 12:30, x = 3.14159265, 1-2-3", None),
         ("version 1.2.3.4, 10.0.0.1, ISBN 978-3-16-148410-0", None),
         ("reasoning@home, @user, a @ b", None),
+        ("Call me at 4155552671 or dial 5552671.", "Call me at [phone] or dial [phone]."),
+        ("Phone number: 4155552671, tel. 030/1234567", "Phone number: [phone], tel. [phone]"),
+        ("Telefon (030) 1234567? Mobile no. is 0171 2345678", "Telefon (030) 1234567? Mobile no. is [phone]"),
+        ("+442079460958 and 00442079460958 and 0044 20 7946 0958", "[phone] and [phone] and [phone]"),
+        ("4155552671 rows, id 4155552671, population 12345678, 0000012345678", None),
+        ("mobile users: 12345678, a call took 1234567.5 s, calls 12345678, call 911, phone 16", None),
+        ("2 ** 40 = 1099511627776; the recall 9876543; a cellular mass of 1234567", None),
     ],
 )
 def test_masks(text: str, expected: str | None) -> None:
@@ -29,6 +36,23 @@ def test_whole_numbers_are_searched_like_texts() -> None:
     row = {"card": 4111111111111111, "ids": [12, 4111111111111112], "share": 0.5, "is_new": True}  # a wrong check digit
     assert [one.kind for one in find_personal_in(row)] == ["card"]
     assert with_masks(row) == row | {"card": "[card]"}
+
+
+def test_digits_in_a_field_about_phones() -> None:
+    row = {
+        "phone": 4155552671,
+        "customer_tel": ["5552671"],
+        "mobileNumber": "0171234567",
+        "id": 4155552671,
+        "n": "5552671",
+    }
+    assert [one.kind for one in find_personal_in(row)] == ["phone"] * 3
+    masks = {"phone": "[phone]", "customer_tel": ["[phone]"], "mobileNumber": "[phone]"}
+    assert with_masks(row) == row | masks
+    assert with_masks({"telemetry": 4155552671, "headphones": 4155552671}) == {
+        "telemetry": 4155552671,
+        "headphones": 4155552671,
+    }
 
 
 def test_places() -> None:
