@@ -86,11 +86,21 @@ def certify(run: str | os.PathLike[str], key: str | os.PathLike[str] | None) -> 
 def _statement(run: Path, result: Path) -> Statement:
     """Return what a run may state."""
     facts, config, manifest = facts_of(run), read_config(run), read_manifest(run)
-    problems, checked = [], ["comparison", "weights", "base model", "graders"]
+    summary = json.loads((run / SUMMARY).read_text(encoding="ascii"))
+    forgetting = ["forgetting"] if facts["forgetting"]["limits"] else []
+    problems, checked = [], ["comparison", *forgetting, "weights", "base model", "graders"]
     if (status := facts["run"]["status"]) != "finished":
         problems.append(f"{run}: the run is {status}; finish it with rft train resume={run}")
-    if facts["comparison"] != json.loads((run / SUMMARY).read_text(encoding="ascii"))["eval"]:
-        problems.append(f"{run / SUMMARY}: its comparison is not that of the recorded rollouts; resume the run")
+    retention = summary.get("retention") or {}
+    recorded = {
+        "comparison": summary["eval"],
+        "forgetting": facts["forgetting"] | {"families": retention.get("guard", {})},
+    }
+    problems += [
+        f"{run / SUMMARY}: its {name} is not that of the recorded rollouts; resume the run"
+        for name, own in recorded.items()
+        if facts[name] != own
+    ]
     weights = result / (TENSORS if result.name == "adapter" else "model.safetensors")
     if not weights.is_file() or sha256_of(weights)[:16] not in step_of_weights(run):
         problems.append(f"{weights}: no step of the run made these weights; restore them")

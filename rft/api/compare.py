@@ -13,6 +13,7 @@ from rft.evidence.compare_page import page_of
 from rft.evidence.compared import Compared, compare_measured, compare_settings
 from rft.evidence.measured import Measured, read_measured, runs_in
 from rft.metrics.intervals import UNIT
+from rft.metrics.retention_report import guard_notes
 from rft.reliability.durable import replace_file
 from rft.wording import listed, plural
 
@@ -79,7 +80,12 @@ def compare(
     if html is not None:
         replace_file(Path(html), [page_of(compared, result.notes).encode()])
     if report is not None:
-        values = {"compared": [one.to_json() for one in compared], "notes": result.notes}
+        forgetting = {
+            name: [one.forgetting for one in runs]
+            for name, runs in settings.items()
+            if any(one.forgetting for one in runs)
+        }
+        values = {"compared": [one.to_json() for one in compared], "forgetting": forgetting, "notes": result.notes}
         replace_file(Path(report), [json.dumps(values, indent=1).encode() + b"\n"])
     return result
 
@@ -187,6 +193,11 @@ def _compared(settings: dict[str, list[Measured]], metric: str, pass_at: Sequenc
     return compare_measured(singles, metric, ks=pass_at, bounds=singles[0].bounds.get(metric, UNIT))
 
 
+def _forgotten(one: Measured) -> list[str]:
+    """Return whether a run kept the limits of `evaluation.guard`, one sentence for each family."""
+    return [*guard_notes(one.forgetting.get("guard", {})), *one.forgetting.get("left_out", ())]
+
+
 def _notes(settings: dict[str, list[Measured]], compared: Sequence[Compared], pass_at: Sequence[int]) -> list[str]:
     """Return what a reader must know about the comparison, one sentence each."""
     every = [one for own in settings.values() for one in own]
@@ -196,6 +207,7 @@ def _notes(settings: dict[str, list[Measured]], compared: Sequence[Compared], pa
         for one in every
         if one.chosen_on
     ]
+    notes += [f"{one.name}: {sentence}" for one in every for sentence in _forgotten(one)]
     for one in compared:
         if one.comparison.num_left_out:
             notes.append(

@@ -10,6 +10,7 @@ from rich.console import Console
 from rft.commands.actions import run_on_folder
 from rft.config.certificates import VerifyConfig
 from rft.metrics.intervals import Estimate
+from rft.metrics.retention_report import guard_notes
 from rft.wording import plural
 
 if TYPE_CHECKING:
@@ -54,6 +55,9 @@ def _lines(verified: Verification) -> Iterator[str]:
             if comparison[name]:
                 text = Estimate.from_json(comparison[name]).text(signed=name == "difference")
                 yield f"  {comparison['metric']} {name}: {text}"
+        yield from (
+            f"  {note}" for note in [*guard_notes(facts["forgetting"]["families"]), *facts["forgetting"]["left_out"]]
+        )
         yield f"  syncs proved: {facts['syncs']['proved']} of {facts['syncs']['all']}"
     yield f"  the same: {plural(len(verified.same), 'listed item')}"
     yield from (f"  {mismatch}" for mismatch in verified.mismatches)

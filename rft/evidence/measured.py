@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from rft.config.recorded_yaml import read_yaml
 from rft.evidence.benchmark_logs import read_log
 from rft.metrics.held_out import metric_bounds
 from rft.run_folder.json_lines import read_lines
-from rft.run_folder.recorder import CONFIG, MANIFEST, read_manifest
+from rft.run_folder.recorder import CONFIG, MANIFEST, SUMMARY, read_manifest
 from rft.run_folder.rollout_files import read_rollout_lines, rollout_paths
 
 PHASES = ("after", "test", "before")
@@ -54,6 +54,9 @@ class Measured:
     """The configuration apart from `IGNORED`, as JSON; empty for a file."""
     chosen_on: str | None = None
     """The tasks that selected the measured checkpoint, if they are the measured ones."""
+    forgetting: Mapping[str, Any] = field(default_factory=dict)
+    """`guard`, the verdicts of `evaluation.guard` by family, and `left_out`, those that the run could not reach; empty
+    without a guard."""
 
 
 def read_measured(place: Path, *, name: str, phase: str | None, tell: Callable[[str], None]) -> Measured:
@@ -94,6 +97,7 @@ def read_measured(place: Path, *, name: str, phase: str | None, tell: Callable[[
         seed=config.get("seed"),
         setting=json.dumps({key: value for key, value in config.items() if key not in IGNORED}, sort_keys=True),
         chosen_on=_chosen_on(config) if taken == "after" else None,
+        forgetting=_forgetting(place) if taken == "after" else {},
     )
 
 
@@ -159,6 +163,15 @@ def _chosen_on(config: Mapping[str, Any]) -> str | None:
     """Return the measured tasks if they are those that selected the best step."""
     data, evaluation = config.get("data") or {}, config.get("evaluation") or {}
     return data.get("validation") if evaluation.get("patience") and not data.get("test") else None
+
+
+def _forgetting(place: Path) -> dict[str, Any]:
+    """Return what the run says in summary.json about its guarded families."""
+    file = place / SUMMARY
+    summary = json.loads(file.read_text(encoding="utf-8")) if place.is_dir() and file.is_file() else {}
+    retention = summary.get("retention") or {}
+    left_out = [line for line in retention.get("left_out", ()) if line.startswith("guard of ")]
+    return {"guard": retention.get("guard") or {}, "left_out": left_out} if retention.get("guard") or left_out else {}
 
 
 def runs_in(folder: Path) -> Iterator[Path]:

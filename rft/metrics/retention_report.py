@@ -50,10 +50,20 @@ def retention_notes(retained: Mapping[str, Any]) -> list[str]:
             number = sum(family[key] is not None for family in retained["families"].values())
             over = "1 family" if number == 1 else f"{number} families"
             notes.append(f"{label}: {_text(retained[key])}, mean over {over} that this run was not the first to train")
-    for name, guard in retained["guard"].items():
-        state = "exceeded" if guard["is_exceeded"] else "kept"
-        notes.append(f"guard of {name}: {state}; drop {_text(guard['drop'])}, at most {guard['max_drop']:g} allowed")
-    return [*notes, *(f"left out: {sentence}" for sentence in retained["left_out"])]
+    return [*notes, *guard_notes(retained["guard"]), *(f"left out: {sentence}" for sentence in retained["left_out"])]
+
+
+def guard_notes(verdicts: Mapping[str, Any]) -> list[str]:
+    """Return a sentence for each family of `evaluation.guard`: whether its limit was kept.
+
+    Args:
+        verdicts: `guard` of `retention` in summary.json.
+    """
+    return [
+        f"guard of {name}: {'exceeded' if own['is_exceeded'] else 'kept'}; drop {_text(own['drop'])}, "
+        f"at most {own['max_drop']:g} allowed"
+        for name, own in verdicts.items()
+    ]
 
 
 def _text(estimate: Mapping[str, Any] | None) -> str:

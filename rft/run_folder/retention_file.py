@@ -91,7 +91,12 @@ def retention_of(folder: Path, run: RunConfig) -> dict[str, Any] | None:
         for name, family in run.data.mixture.items()
         if name in after.cells
     }
-    results, guarded = retention(stages, bounds), _guarded(before, after, run.evaluation.guard, bounds)
+    results = retention(stages, bounds)
+    guarded = guard_verdicts(
+        *({name: cell.by_task for name, cell in stage.cells.items()} for stage in (before, after)),
+        max_drops=run.evaluation.guard,
+        bounds=bounds,
+    )
     results["left_out"] += [
         f"guard of {name}: the family was not measured both before and after the run"
         for name in run.evaluation.guard
@@ -147,15 +152,24 @@ def _identity(run: RunConfig, family: str, lines: Sequence[Mapping[str, Any]], s
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
-def _guarded(
-    before: Stage, after: Stage, max_drops: Mapping[str, float], bounds: Mapping[str, tuple[float, float]]
+def guard_verdicts(
+    before: Mapping[str, Mapping[str, float]],
+    after: Mapping[str, Mapping[str, float]],
+    *,
+    max_drops: Mapping[str, float],
+    bounds: Mapping[str, tuple[float, float]],
 ) -> dict[str, dict[str, Any]]:
-    """Return the drop of each guarded family from before to after the run."""
+    """Return `max_drop`, `drop` and `is_exceeded` of each guarded family that was measured before and after a run.
+
+    Args:
+        before: Scores before the run, by family and task id.
+        after: Scores after it.
+        max_drops: `evaluation.guard`.
+        bounds: Lowest and highest possible score of each family.
+    """
     results: dict[str, dict[str, Any]] = {}
     for name, max_drop in max_drops.items():
-        if name not in before.cells or name not in after.cells:
-            continue
-        earlier, later = before.cells[name].by_task, after.cells[name].by_task
+        earlier, later = before.get(name, {}), after.get(name, {})
         if not earlier.keys() & later.keys():
             continue
         drop = paired_difference(later, earlier, bounds=bounds[name])

@@ -14,6 +14,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import safetensors.numpy
+import yaml
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import (
@@ -31,9 +32,9 @@ from rft.config.commands import load_training
 from rft.errors import UsageError
 from rft.evidence.certificate.envelope import canonical, private_key, public_key, signed
 from rft.evidence.certificate.materials import find_material
-from rft.evidence.certificate.statement import Statement, read_config
+from rft.evidence.certificate.statement import Statement, facts_of, read_config
 from rft.evidence.certificate.verification import verify_result
-from rft.metrics.intervals import Estimate
+from rft.metrics.intervals import Estimate, estimate
 from rft.models.base_model import fingerprint
 from rft.run.inputs.fitting import Reuse
 from rft.run.inputs.task_sets import load_tasks
@@ -138,19 +139,10 @@ def _write_run(place: Path) -> None:
     policy = Policy(version=1, fingerprint=hashlib.sha256(weights).hexdigest()[:16])
     recorder.metrics(StepReport(step=1, policy=policy, metrics={"sync/proved": 1.0}, drops={}, seconds={}))
     _write_rollouts(recorder, tasks.test)
-    summary = summary_of(
-        folder,
-        graders=run.graders,
-        families={},
-        evaluation=run.evaluation.model_dump(),
-        status="finished",
-        split="test",
-        wall_s=1.0,
-    )
-    guard = {"old": {"max_drop": 0.1, "drop": {"mean": 0.0, "ci95": [0, 0], "n": 5}, "is_exceeded": False}}
-    recorder.summary(summary | {"retention": {"guard": guard, "left_out": []}})
-    (folder / "retention.json").write_text('{"stages": []}')
-    (folder / "feasibility.json").write_text('{"verdict": "go"}')
+    how = {"graders": run.graders, "families": {}, "evaluation": run.evaluation.model_dump()}
+    recorder.summary(summary_of(folder, **how, status="finished", split="test", wall_s=1.0))
+    recorder.json("retention.json", {"stages": []})
+    recorder.json("feasibility.json", {"verdict": "go"})
 
 
 def _write_rollouts(recorder: Recorder, tasks: list[Task]) -> None:
@@ -203,12 +195,34 @@ def test_what_is_listed(statement: Statement, place: Path) -> None:
     facts = statement.facts
     # By hand: 5 of 20 tasks right before, the other 15 after.
     assert [facts["comparison"][name]["mean"] for name in ("before", "after", "difference")] == [0.25, 0.75, 0.5]
-    assert facts["forgetting"]["families"]["old"]["is_exceeded"] is False
+    assert facts["forgetting"] == {"limits": {}, "families": {}, "left_out": []}
     assert facts["syncs"] == {"all": 1, "proved": 1}
     assert facts["seed"] == 7
     assert facts["audit"]["graders"] == "passed"
     assert facts["feasibility"] == {"verdict": "go"}
     assert facts["data"]["train"]["card"]["licence"] == "CC0-1.0"
+
+
+def test_forgetting_is_computed_from_the_rollouts(place: Path, tmp_path: Path, rft: Rft) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(place / "run", run)
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    config["data"]["mixture"], config["evaluation"]["guard"] = {"old": {"graders": ["own"]}}, {"old": 0.1}
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    text = (run / "rollouts.jsonl").read_text().replace('"task_id": "', '"task_id": "old/')
+    worse = text.replace('"before"', '"?"').replace('"after"', '"before"').replace('"?"', '"after"')
+    (run / "rollouts.jsonl").write_text(worse)
+    kept = {"max_drop": 0.1, "drop": estimate([0.0] * 20).to_json(), "is_exceeded": False}
+    retention = {"guard": {"old": kept}, "left_out": ["guard of gone: not measured", "something else"]}
+    summary = json.loads((run / "summary.json").read_text())
+    (run / "summary.json").write_text(json.dumps(summary | {"retention": retention}))
+    own = (facts := facts_of(run)["forgetting"])["families"]["old"]
+    assert (own["drop"]["mean"], own["drop"]["n"], own["is_exceeded"]) == (0.5, 20, True)  # by hand: 15 right, then 5
+    assert (facts["limits"], facts["left_out"]) == ({"old": 0.1}, retention["left_out"][:1])
+    _, _, err = rft("certify", str(run), f"key={place / 'key.pem'}")
+    assert "summary.json: its forgetting is not that of the recorded rollouts; resume the run" in err
+    _, out, _ = rft("compare", f"one={run}", f"other={run}")
+    assert "note: one: guard of old: kept; drop +0.000" in out and "note: other: guard of gone: not measured" in out
 
 
 def test_an_untouched_result_is_valid(place: Path, certificate: Path) -> None:

@@ -20,8 +20,12 @@ from rft import __version__
 from rft.config.recorded_yaml import read_yaml
 from rft.evidence.certificate.envelope import canonical, refusal
 from rft.evidence.certificate.materials import FEASIBILITY, Material, is_inside, sha256_of, sources_of
-from rft.run_folder.recorder import CONFIG, MANIFEST, SUMMARY, read_manifest
+from rft.metrics.families import of_family
+from rft.metrics.held_out import graders_of, metric_bounds
+from rft.run_folder.recorded_scores import recorded_by_task
+from rft.run_folder.recorder import CONFIG, MANIFEST, SUMMARY, read_manifest, read_rollouts
 from rft.run_folder.results import RESULTS, summary_of
+from rft.run_folder.retention_file import guard_verdicts
 
 CERTIFICATE = "certificate.json"
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
@@ -155,7 +159,7 @@ def read_config(run: Path) -> dict[str, Any]:
 def facts_of(run: Path) -> dict[str, Any]:
     """Return the values of a run that a certificate states, computed from its folder.
 
-    Mean, interval and difference are computed from rollouts.jsonl again, not copied from summary.json.
+    Comparison and forgetting are computed from rollouts.jsonl again, not copied from summary.json.
 
     Raises:
         UsageError: A file is damaged or missing.
@@ -178,7 +182,7 @@ def facts_of(run: Path) -> dict[str, Any]:
             "audit": manifest.get("audit"),
             "feasibility": json.loads(feasibility.read_text(encoding="utf-8")) if feasibility.is_file() else None,
             "comparison": _compared(run, config, summary)["eval"],
-            "forgetting": _forgotten(config, summary),
+            "forgetting": _forgotten(run, config, summary),
             "syncs": {"all": summary["syncs"], "proved": summary["syncs_proved"]},
             "seed": manifest["seed"],
             "versions": {"rft": manifest["rft"], "python": manifest["python"], **manifest["libraries"]},
@@ -210,14 +214,28 @@ def _compared(run: Path, config: Mapping[str, Any], summary: Mapping[str, Any]) 
     )
 
 
-def _forgotten(config: Mapping[str, Any], summary: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the verdicts of `evaluation.guard`, and what it could not measure."""
-    retention = summary.get("retention") or {}
+def _forgotten(run: Path, config: Mapping[str, Any], summary: Mapping[str, Any]) -> dict[str, Any]:
+    """Compute the verdicts of `evaluation.guard` from the recorded rollouts; add what the run could not measure."""
+    limits = config["evaluation"].get("guard") or {}
+    left_out = (summary.get("retention") or {}).get("left_out", ())
     return {
-        "limits": config["evaluation"].get("guard") or {},
-        "families": retention.get("guard") or {},
-        "left_out": [line for line in retention.get("left_out", ()) if line.startswith("guard of ")],
+        "limits": limits,
+        "families": _verdicts(run, config, limits) if limits else {},
+        "left_out": [line for line in left_out if line.startswith("guard of ")],
     }
+
+
+def _verdicts(run: Path, config: Mapping[str, Any], limits: Mapping[str, float]) -> dict[str, Any]:
+    metric, mixture = config["evaluation"]["metric"], config["data"]["mixture"]
+    before, after = (recorded_by_task(read_rollouts(run, phase), metric) for phase in ("before", "after"))
+    return guard_verdicts(
+        {name: of_family(before, name) for name in limits},
+        {name: of_family(after, name) for name in limits},
+        max_drops=limits,
+        bounds={
+            name: metric_bounds(graders_of(config["graders"], mixture[name]["graders"]), metric) for name in limits
+        },
+    )
 
 
 def _is_hash(text: str) -> bool:
