@@ -135,6 +135,10 @@ class StorageError(RftError):
     """The storage for copies of the run cannot be written or read."""
 
 
+class SignError(RftError):
+    """A service of sigstore cannot be reached or refused, so nothing was signed or checked."""
+
+
 class WriteError(RftError):
     """A file of the run cannot be written, such as on a full disk. What was written before is whole."""
 

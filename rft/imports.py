@@ -31,6 +31,7 @@ EXTRA_OF: Mapping[str, str] = {
     "pymongo": "mongodb",
     "ray": "train",
     "reasoning_gym": "reasoning-gym",
+    "sigstore": "sigstore",
     "tensorboard": "train",
     "torch": "train",
     "trackio": "trackio",

@@ -33,7 +33,7 @@ COMES_WITH = {
     "tokenizers": "transformers",
 }
 """Packages that a declared one must bring."""
-NOT_LOCKED = {"cuda", "gguf", "lm-eval", "mlflow", "trackio", "wandb"}
+NOT_LOCKED = {"cuda", "gguf", "lm-eval", "mlflow", "sigstore", "trackio", "wandb"}
 """Extras that `make install` leaves out on a CPU."""
 
 

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from rft.config import RunConfig
 from rft.config.adapter_settings import settings_of_run
 from rft.config.compose import check
-from rft.errors import UsageError
-from rft.evidence.certificate.envelope import HOW_TO_MAKE_KEYS, key_id, private_key, refusal, signed
+from rft.errors import InstallError, UsageError
+from rft.evidence.certificate.envelope import BUNDLE, CERTIFICATE, HOW_TO_MAKE_KEYS, key_id, private_key, signed
 from rft.evidence.certificate.materials import materials_of, sha256_of
+from rft.evidence.certificate.sigstore_identity import identity_problems, signed_by_identity
 from rft.evidence.certificate.statement import (
-    CERTIFICATE,
     Statement,
     facts_of,
     read_config,
@@ -35,25 +35,29 @@ from rft.run_folder.provenance import sha256_of_tasks
 from rft.run_folder.recorder import SUMMARY, read_manifest
 from rft.types import Split
 
+T = TypeVar("T")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Certified:
     """A signed certificate.
 
     Example:
-        Certified(file=Path("runs/x/adapter/certificate.json"), key_id="77aa01d3...", statement=Statement(...))
+        Certified(file=Path("runs/x/adapter/certificate.json"), signer="the key 77aa01d3...", statement=Statement(...))
     """
 
     file: Path
     """The certificate."""
-    key_id: str
-    """SHA-256 of the public key that checks it."""
+    signer: str
+    """Who signed: a key by the beginning of its public part's SHA-256, or an identity with its provider."""
     statement: Statement
     """What it says."""
 
 
-def certify(run: str | os.PathLike[str], key: str | os.PathLike[str] | None) -> Certified:
-    """Sign what a run made: write `certificate.json` beside its adapter or model.
+def certify(
+    run: str | os.PathLike[str], key: str | os.PathLike[str] | None = None, *, sigstore: bool = False
+) -> Certified:
+    """Sign what a run made: write `certificate.json` or `certificate.sigstore.json` beside its adapter or model.
 
     Before it signs, rft computes again what the run recorded: hashes of base model and code, tasks, weights, and the
     comparison before and after. It signs nothing that differs.
@@ -61,26 +65,54 @@ def certify(run: str | os.PathLike[str], key: str | os.PathLike[str] | None) -> 
     Args:
         run: A finished run.
         key: A private ed25519 key in PEM, without a password.
+        sigstore: Whether to sign with your identity instead, over the network; your name becomes public for ever.
 
     Raises:
-        UsageError: There is no key, or something differs from the run's records; contains all problems.
-        InstallError: cryptography is not installed.
+        UsageError: There is neither key nor identity, or something differs from the run's records; contains all
+            problems.
+        InstallError: cryptography or sigstore is not installed.
+        SignError: Sigstore refused.
+        WaitTimeout: Sigstore, or the person in the browser, did not answer.
         WriteError: The certificate cannot be written.
 
     Example:
         rft.certify("runs/quickstart/2026-11-28_10-15-00", "key.pem").file
     """
-    if key is None:
-        raise refusal(f"key is missing: nothing is written unsigned; make one: {HOW_TO_MAKE_KEYS}")
-    signer = private_key(Path(key).expanduser())
-    result = result_of(Path(run).expanduser())
-    folder = run_of(result)
-    if folder is None:
-        raise refusal(f"{result} is not part of a run, so nothing is known about it; name a run folder")
+    problems: list[str] = []
+    if key is None and not sigstore:
+        how = f"make one: {HOW_TO_MAKE_KEYS}; or give sigstore=true"
+        problems.append(f"key is missing: nothing is written unsigned; {how}")
+    if key is not None and sigstore:
+        problems.append("key and sigstore=true: give one, and sign twice for two certificates")
+    own = _tried(lambda: private_key(Path(key).expanduser()), problems) if key is not None else None
+    if sigstore and key is None:
+        problems += identity_problems()
+    result = _tried(lambda: result_of(Path(run).expanduser()), problems)
+    folder = None if result is None else run_of(result)
+    if result is not None and folder is None:
+        problems.append(f"{result} is not part of a run, so nothing is known about it; name a run folder")
+    if problems or result is None or folder is None:
+        raise UsageError("certificate", problems)
     statement = _statement(folder, result)
-    file = result / CERTIFICATE
-    replace_file(file, [signed(statement.to_payload(), signer)])
-    return Certified(file=file, key_id=key_id(signer.public_key()), statement=statement)
+    payload = statement.to_payload()
+    if own is not None:
+        file, content, signer = CERTIFICATE, signed(payload, own), f"the key {key_id(own.public_key())[:16]}"
+    else:
+        content, identity = signed_by_identity(payload)
+        file, signer = BUNDLE, identity.name
+    replace_file(result / file, [content])
+    return Certified(file=result / file, signer=signer, statement=statement)
+
+
+def _tried(read: Callable[[], T], problems: list[str]) -> T | None:
+    """Return what `read` returns; None if it refuses, and the problems are then added."""
+    try:
+        return read()
+    except InstallError:
+        raise
+    except UsageError as error:
+        problems += error.problems
+        return None
 
 
 def _statement(run: Path, result: Path) -> Statement:

@@ -17,7 +17,7 @@ from rft.config.adapter_settings import settings_of_run
 from rft.config.export import ExportConfig
 from rft.config.schema import MergeModelConfig
 from rft.errors import OutputError, StorageError, UsageError, WriteError
-from rft.evidence.certificate.statement import CERTIFICATE
+from rft.evidence.certificate.envelope import BUNDLE, CERTIFICATE
 from rft.models.adapter_folder import base_model_of, find_adapter, load_adapter, max_rank, whole_model
 from rft.models.base_model import EMBEDDED_MODELS
 from rft.redaction import hide_in_message
@@ -25,8 +25,8 @@ from rft.run_folder.model_snippets import serve_adapter, serve_model
 from rft.run_folder.result_folders import whole_folder
 from rft.waiting import waiting, within
 
-ADAPTER_CERTIFICATE = "ADAPTER_CERTIFICATE.json"
-"""Name of the adapter's certificate in the folder of the merged model, whose files it does not list."""
+ADAPTER_CERTIFICATES = {name: f"ADAPTER_{name.replace('certificate', 'CERTIFICATE')}" for name in (CERTIFICATE, BUNDLE)}
+"""Names of the adapter's certificates in the folder of the merged model, whose files they do not list."""
 MAGIC = b"GGUF"
 """The first bytes of a GGUF file."""
 
@@ -69,6 +69,7 @@ def export(config: ExportConfig, console: Console) -> Exported:
     if model is not None and "adapter" in config.forms:
         raise UsageError("export", [f"{run} trained all weights and has no adapter; write forms=[merged]"])
     source = find_adapter(run) if model is None else model
+    signed = [name for name in ADAPTER_CERTIFICATES if (source / name).is_file()]
     folders: dict[str, Path] = {}
     try:
         out.mkdir(parents=True)
@@ -77,14 +78,14 @@ def export(config: ExportConfig, console: Console) -> Exported:
         if "merged" in config.forms:
             folders["merged"] = out / "merged"
             _copied(model, out / "merged") if model is not None else _merge(config, run, out / "merged", console)
-            if model is None and (source / CERTIFICATE).is_file():
-                shutil.copy(source / CERTIFICATE, out / "merged" / ADAPTER_CERTIFICATE)
+            for name in signed if model is None else []:
+                shutil.copy(source / name, out / "merged" / ADAPTER_CERTIFICATES[name])
         if "gguf" in config.forms:
             folders["gguf"] = _converted(config, out)
     except BaseException:
         shutil.rmtree(out, ignore_errors=True)
         raise
-    notices = [] if (source / CERTIFICATE).is_file() else [f"{source} is not signed; rft certify signs the result"]
+    notices = [] if signed else [f"{source} is not signed; rft certify signs the result"]
     pushed = None if config.push is None else _pushed(config, config.push, folders[config.push_form])
     return Exported(folders=folders, serve=_serve(config, run, folders), pushed=pushed, notices=notices)
 

@@ -17,10 +17,11 @@ from rft.config import EvaluateConfig
 from rft.config.compose import check
 from rft.config.problems import evaluate_problems
 from rft.data.sources import local_file
-from rft.errors import UsageError
-from rft.evidence.certificate.envelope import public_key, refusal
+from rft.errors import InstallError, UsageError
+from rft.evidence.certificate.envelope import Signer, TrustedKey, public_key, refusal
 from rft.evidence.certificate.materials import code_file, sha256_of, sources_of
-from rft.evidence.certificate.statement import Statement, read_config, run_of
+from rft.evidence.certificate.sigstore_identity import TrustedIdentity
+from rft.evidence.certificate.statement import Statement, read_config, result_of, run_of
 from rft.evidence.certificate.verification import Verification, verify_result
 from rft.metrics.intervals import Estimate
 from rft.redaction import restored
@@ -47,29 +48,70 @@ class Rerun:
 
 
 def verify(
-    result: str | os.PathLike[str], key: str | os.PathLike[str] | None, *, base_model: str | None = None
+    result: str | os.PathLike[str],
+    key: str | os.PathLike[str] | None = None,
+    *,
+    identity: str | None = None,
+    issuer: str | None = None,
+    online: bool = False,
+    base_model: str | None = None,
 ) -> Verification:
     """Check the certificate of an adapter or a model: the signature, and every listed file and value.
 
     Args:
-        result: A run folder, or the folder of an adapter or a model with `certificate.json`.
-        key: The signer's public ed25519 key in PEM.
+        result: A run folder, or the folder of an adapter or a model with its certificate.
+        key: The signer's public ed25519 key in PEM, for `certificate.json`.
+        identity: The signer's identity instead, for `certificate.sigstore.json`.
+        issuer: The provider of the identity.
+        online: Whether to refresh sigstore's trusted root over the network before.
         base_model: Folder of the base model, if it lies elsewhere than the certificate says.
 
     Returns:
         What agrees, what does not, and what is not on this machine. `is_valid` is the verdict.
 
     Raises:
-        UsageError: There is no key or no certificate, or it cannot be read.
-        InstallError: cryptography is not installed.
+        UsageError: There is neither key nor identity, or no certificate, or it cannot be read; contains all problems.
+        InstallError: cryptography or sigstore is not installed.
+        SignError: Sigstore's trusted root cannot be read.
+        WaitTimeout: Sigstore did not answer.
 
     Example:
         rft.verify("runs/quickstart/2026-11-28_10-15-00/adapter", "key.pub.pem").is_valid
     """
-    if key is None:
-        raise refusal("key is missing: the public key of the signer, whom you trust, such as key=key.pub.pem")
+    signer = _signer(key, identity, issuer, Path(result).expanduser(), is_online=online)
     base = None if base_model is None else Path(base_model).expanduser()
-    return verify_result(Path(result).expanduser(), public_key(Path(key).expanduser()), base=base)
+    return verify_result(Path(result).expanduser(), signer, base=base)
+
+
+def _signer(
+    key: str | os.PathLike[str] | None, identity: str | None, issuer: str | None, result: Path, *, is_online: bool
+) -> Signer:
+    """Return whose signature counts.
+
+    Raises:
+        UsageError: It is unclear, or the key cannot be read; also says whether there is a result.
+    """
+    problems: list[str] = []
+    try:
+        if key is not None and identity is None and issuer is None:
+            return TrustedKey(public_key(Path(key).expanduser()))
+        if key is None and identity and issuer:
+            return TrustedIdentity(identity, issuer, is_online)
+    except InstallError:
+        raise
+    except UsageError as error:
+        problems += error.problems
+    else:
+        what = "key is missing" if key is None else "key and identity are too much"
+        problems.append(
+            f"{what}: give either the public key of the signer, whom you trust, such as key=key.pub.pem, or "
+            "identity=you@example.org with issuer=https://..."
+        )
+    try:
+        result_of(result)
+    except UsageError as error:
+        problems += error.problems
+    raise UsageError("certificate", problems)
 
 
 def measure_again(verified: Verification, console: Console | None = None) -> Rerun:

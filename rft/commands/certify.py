@@ -8,12 +8,16 @@ from rft.wording import plural
 
 USAGE = """\
 usage: rft certify <run> key=key.pem
+       rft certify <run> --sigstore
 
 Write certificate.json beside the adapter: hashes of everything that the run read and wrote, its results, and a
 signature. rft verify checks it. Make the keys once, and give key.pub.pem away:
 
   openssl genpkey -algorithm ed25519 -out key.pem
   openssl pkey -in key.pem -pubout -out key.pub.pem
+
+--sigstore signs with your identity instead and writes certificate.sigstore.json. It needs the network, and a public log
+keeps your name for ever.
 
 {keys}
 """
@@ -27,9 +31,9 @@ def certify(words: list[str]) -> int:
 def _certify(config: CertifyConfig) -> int:
     from rft.api.certify import certify as certify_run
 
-    certified = certify_run(config.run, config.key)
+    certified = certify_run(config.run, config.key, sigstore=config.sigstore)
     statement = certified.statement
-    print(f"{certified.file}: signed with the key {certified.key_id[:16]}")
+    print(f"{certified.file}: signed by {certified.signer}")
     print(f"  {plural(len(statement.subject), 'file')} of the result, {plural(len(statement.materials), 'other file')}")
     print(f"  computed again before the signature: {', '.join(statement.checked)}")
     return 0

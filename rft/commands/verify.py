@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 
 USAGE = """\
 usage: rft verify <adapter> key=key.pub.pem [--rerun] [--complete]
+       rft verify <adapter> identity=you@example.org issuer=https://accounts.google.com
 
-Check the signature of certificate.json, and every file and value that it lists. The exit code is 1 if anything differs.
+Check the signature of the certificate, and every file and value that it lists. The exit code is 1 if anything differs.
 
 {keys}
 """
@@ -34,7 +35,14 @@ def _verify(config: VerifyConfig) -> int:
     from rft.api.verify import measure_again
     from rft.api.verify import verify as verify_certificate
 
-    verified = verify_certificate(config.result, config.key, base_model=config.base_model)
+    verified = verify_certificate(
+        config.result,
+        config.key,
+        identity=config.identity,
+        issuer=config.issuer,
+        online=config.online,
+        base_model=config.base_model,
+    )
     print("\n".join(_lines(verified)))
     is_valid = verified.is_valid and not (config.complete and verified.absent)
     print(_verdict(verified, is_complete=config.complete))
@@ -48,7 +56,7 @@ def _verify(config: VerifyConfig) -> int:
 
 def _lines(verified: Verification) -> Iterator[str]:
     facts = verified.statement.facts
-    yield f"{verified.result}: {'signed by the given key' if verified.is_signed else 'NOT SIGNED by the given key'}"
+    yield f"{verified.result}: {'signed' if verified.is_signed else 'NOT SIGNED'} by {verified.signer}"
     if verified.is_signed:  # a stranger's claims are not worth showing
         comparison = facts["comparison"]
         for name in ("before", "after", "difference"):

@@ -12,15 +12,23 @@ class CertifyConfig(Section):
     """A finished run."""
     key: str | None = None
     """A private ed25519 key in PEM, without a password."""
+    sigstore: bool = False
+    """Whether to sign with your identity instead, over the network. Your name becomes public for ever."""
 
 
 class VerifyConfig(Section):
     """A certificate to check: `rft verify`."""
 
     result: str
-    """A run folder, or the folder of an adapter or a model with its certificate.json."""
+    """A run folder, or the folder of an adapter or a model with its certificate."""
     key: str | None = None
     """The signer's public ed25519 key in PEM."""
+    identity: str | None = None
+    """The signer's identity, if sigstore signed: a mail address, or the address of a workflow."""
+    issuer: str | None = None
+    """The provider of the identity, such as https://accounts.google.com."""
+    online: bool = False
+    """Whether to refresh sigstore's trusted root over the network before."""
     base_model: str | None = None
     """Folder of the base model, if it lies elsewhere than the certificate says."""
     complete: bool = False

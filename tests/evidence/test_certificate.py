@@ -15,10 +15,8 @@ import numpy as np
 import pytest
 import safetensors.numpy
 import yaml
-from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import (
-    BestAvailableEncryption,
     Encoding,
     NoEncryption,
     PrivateFormat,
@@ -30,7 +28,7 @@ from rft.api.verify import _refuse_other_files, measure_again, verify
 from rft.config import EvaluateConfig, RunConfig
 from rft.config.commands import load_training
 from rft.errors import UsageError
-from rft.evidence.certificate.envelope import canonical, private_key, public_key, signed
+from rft.evidence.certificate.envelope import TrustedKey, canonical, private_key, public_key, signed
 from rft.evidence.certificate.materials import find_material
 from rft.evidence.certificate.statement import Statement, facts_of, read_config
 from rft.evidence.certificate.verification import verify_result
@@ -43,6 +41,7 @@ from rft.run_folder.recorder import Recorder
 from rft.run_folder.results import summary_of
 from rft.types import Grade, GradedGroup, Policy, Rollout, Score, Status, StepReport, StopReason, Task
 from tests.conftest import EMBEDDED
+from tests.evidence.sigstore_stub import Stub
 
 Rft = Callable[..., tuple[int, str, str]]
 SUBJECT = ("adapter_config.json", "adapter_model.safetensors")
@@ -281,6 +280,24 @@ def test_a_valid_signature_of_another_key_fails(place: Path, certificate: Path, 
     assert "measured again" not in out and "reward" not in out
 
 
+def test_a_run_signed_by_an_identity_with_the_stub_of_sigstore(
+    place: Path, certificate: Path, monkeypatch: pytest.MonkeyPatch, rft: Rft
+) -> None:
+    Stub(monkeypatch)
+    monkeypatch.setenv("SIGSTORE_ID_TOKEN", "ada@example.org https://login.org")
+    run, bundle = str(place / "run"), certificate.parent / "certificate.sigstore.json"
+    code, out, _ = rft("certify", run, "--sigstore")
+    assert code == 0 and f"{bundle}: signed by ada@example.org (https://login.org)" in out
+    try:
+        code, out, _ = rft("verify", run, "identity=ada@example.org", "issuer=https://login.org")
+        assert code == 0 and "signed by ada@example.org (https://login.org)" in out and "reward difference" in out
+        code, out, _ = rft("verify", run, "identity=eve@example.org", "issuer=https://login.org")
+        assert code == 1 and "NOT SIGNED by eve@example.org" in out and "reward" not in out
+        assert verify(run, place / "key.pub.pem").is_valid, "no certificate lists the other"
+    finally:
+        bundle.unlink()
+
+
 def test_missing_and_unlisted_files_are_named(place: Path, certificate: Path, tmp_path: Path, rft: Rft) -> None:
     alone = tmp_path / "downloaded"
     shutil.copytree(place / "run" / "adapter", alone)
@@ -302,29 +319,6 @@ def test_missing_and_unlisted_files_are_named(place: Path, certificate: Path, tm
     kinds = {each.name: each.kind for each in verify(place / "run", place / "key.pub.pem").mismatches}
     (tmp_path / "aside").rename(metrics)
     assert kinds["run/metrics.jsonl"] == "missing"
-
-
-def test_keys_that_are_refused(place: Path, tmp_path: Path, rft: Rft) -> None:
-    def refused(read: Callable[[Path], object], content: bytes) -> str:
-        (tmp_path / "k.pem").write_bytes(content)
-        with pytest.raises(UsageError) as refusal:
-            read(tmp_path / "k.pem")
-        return str(refusal.value)
-
-    key, curve = Ed25519PrivateKey.generate(), generate_private_key(SECP256R1())
-    locked = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"secret"))
-    assert "has a password" in refused(private_key, locked)
-    other = curve.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    assert "is no ed25519 key" in refused(private_key, other)
-    public = curve.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-    assert "is no ed25519 key" in refused(public_key, public)
-    assert "holds no private key in PEM; make one: openssl genpkey" in refused(private_key, b"hello")
-    assert "holds no public key in PEM" in refused(public_key, b"hello")
-    assert "is a private key; give the public one" in refused(public_key, (place / "key.pem").read_bytes())
-    code, _, error = rft("certify", str(place / "run"))
-    assert code == 2 and "key is missing: nothing is written unsigned; make one: openssl genpkey" in error
-    assert "key is missing: the public key of the signer" in rft("verify", str(place / "run"))[2]
-    assert "name one, and write the rest as key=value" in rft("verify", "key=a.pem")[2]
 
 
 def test_nothing_that_has_changed_is_signed(place: Path, tmp_path: Path) -> None:
@@ -389,6 +383,6 @@ def test_what_cannot_be_measured_again(place: Path, certificate: Path, statement
     with pytest.raises(UsageError, match="it would run changed graders"):
         measure_again(changed)
     shutil.copytree(place / "run" / "adapter", tmp_path / "alone")
-    alone = verify_result(tmp_path / "alone", public_key(place / "key.pub.pem"))
+    alone = verify_result(tmp_path / "alone", TrustedKey(public_key(place / "key.pub.pem")))
     with pytest.raises(UsageError, match="the configuration of its run is not here"):
         measure_again(alone)

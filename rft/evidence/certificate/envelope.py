@@ -13,7 +13,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from rft.errors import UsageError
 from rft.imports import require_packages
@@ -21,6 +21,10 @@ from rft.imports import require_packages
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+CERTIFICATE = "certificate.json"
+"""The certificate beside a result, signed with a key."""
+BUNDLE = "certificate.sigstore.json"
+"""The certificate beside a result, signed by an identity."""
 PAYLOAD_TYPE = "application/vnd.in-toto+json"
 MAX_BYTES = 16 * 2**20
 """Largest envelope that is read; one of a run with 1,000 files has 0.3 MiB."""
@@ -56,6 +60,45 @@ class Envelope:
         return False
 
 
+class Signer(Protocol):
+    """Somebody whom the receiver of a certificate trusts."""
+
+    @property
+    def file(self) -> str:
+        """Name of the certificate with such a signature."""
+        ...
+
+    @property
+    def name(self) -> str:
+        """The signer for messages."""
+        ...
+
+    def open(self, file: Path) -> tuple[Envelope, str]:
+        """Read a certificate, perhaps a stranger's; return its envelope, and why the signer has not signed it, or "".
+
+        Raises:
+            UsageError: The file cannot be read.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class TrustedKey:
+    """The owner of a key, as a `Signer`."""
+
+    key: Ed25519PublicKey
+    """The public key."""
+    file: str = CERTIFICATE
+    """Name of the certificate with such a signature."""
+    name: str = "the given key"
+    """The signer for messages."""
+
+    def open(self, file: Path) -> tuple[Envelope, str]:
+        """See `Signer.open`."""
+        envelope = read_envelope(file)
+        return envelope, "" if envelope.is_signed_by(self.key) else f"no signature of {self.name}"
+
+
 def pae(payload_type: str, payload: bytes) -> bytes:
     """Return the bytes to sign, the "pre-authentication encoding" of the specification: type and payload together."""
     kind = payload_type.encode()
@@ -80,9 +123,18 @@ def read_envelope(file: Path) -> Envelope:
     Raises:
         UsageError: The file is missing, too large, or no envelope with an in-toto statement.
     """
-    values = json_object(read_small(file, MAX_BYTES), file)
-    if values.get("payloadType") != PAYLOAD_TYPE:
-        raise refusal(f"{file}: its payloadType is {values.get('payloadType')!r:.80}, and must be {PAYLOAD_TYPE!r}")
+    return envelope_of(json_object(read_small(file, MAX_BYTES), file), file)
+
+
+def envelope_of(values: Any, file: Path) -> Envelope:
+    """Return the envelope in the plain values of a file.
+
+    Raises:
+        UsageError: They are no envelope with an in-toto statement.
+    """
+    kind = values.get("payloadType") if isinstance(values, Mapping) else None
+    if kind != PAYLOAD_TYPE:
+        raise refusal(f"{file}: its payloadType is {kind!r:.80}, and must be {PAYLOAD_TYPE!r}")
     try:
         payload = base64.b64decode(values["payload"], validate=True)
         signatures = tuple(base64.b64decode(each["sig"], validate=True) for each in values["signatures"])

@@ -18,7 +18,7 @@ from typing import Any
 
 from rft import __version__
 from rft.config.recorded_yaml import read_yaml
-from rft.evidence.certificate.envelope import canonical, refusal
+from rft.evidence.certificate.envelope import BUNDLE, CERTIFICATE, canonical, refusal
 from rft.evidence.certificate.materials import FEASIBILITY, Material, is_inside, sha256_of, sources_of
 from rft.metrics.families import of_family
 from rft.metrics.held_out import graders_of, metric_bounds
@@ -27,13 +27,12 @@ from rft.run_folder.recorder import CONFIG, MANIFEST, SUMMARY, read_manifest, re
 from rft.run_folder.results import RESULTS, summary_of
 from rft.run_folder.retention_file import guard_verdicts
 
-CERTIFICATE = "certificate.json"
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE_TYPE = "urn:rft:certificate:v1"
 MAX_FILES = 10_000
 """Most files that a certificate may list."""
-BESIDE = (CERTIFICATE, ".gitattributes")
-"""Files of a result folder that no certificate lists: itself, and what the hub adds."""
+BESIDE = (CERTIFICATE, BUNDLE, ".gitattributes")
+"""Files of a result folder that no certificate lists: certificates, and what the hub adds."""
 _SHA256 = re.compile("[0-9a-f]{64}")
 
 

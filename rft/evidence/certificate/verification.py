@@ -6,13 +6,12 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rft.errors import UsageError
-from rft.evidence.certificate.envelope import read_envelope
+from rft.evidence.certificate.envelope import Signer
 from rft.evidence.certificate.materials import RUN, Material, find_material, sha256_of
 from rft.evidence.certificate.statement import (
-    CERTIFICATE,
     Statement,
     facts_of,
     files_of,
@@ -20,9 +19,6 @@ from rft.evidence.certificate.statement import (
     result_of,
     run_of,
 )
-
-if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 MAX_SHOWN = 300
 """Characters of a value that a mismatch shows."""
@@ -55,16 +51,18 @@ class Verification:
     """The result of a check.
 
     Example:
-        Verification(result=Path("runs/x/adapter"), statement=Statement(...), is_signed=True, same=("run/config.yaml",),
-                     mismatches=(), absent={})
+        Verification(result=Path("runs/x/adapter"), statement=Statement(...), signer="the given key", is_signed=True,
+                     same=("run/config.yaml",), mismatches=(), absent={})
     """
 
     result: Path
     """The folder of the result."""
     statement: Statement
     """What the certificate says."""
+    signer: str
+    """Whose signature was asked for."""
     is_signed: bool
-    """Whether the given key has signed it."""
+    """Whether the signer has signed it."""
     same: tuple[str, ...]
     """Files and values that agree with the certificate."""
     mismatches: tuple[Mismatch, ...]
@@ -74,31 +72,32 @@ class Verification:
 
     @property
     def is_valid(self) -> bool:
-        """Whether the signature is the key's, and nothing differs. Absent files do not count."""
+        """Whether the signature is the signer's, and nothing differs. Absent files do not count."""
         return not self.mismatches
 
 
-def verify_result(path: Path, key: Ed25519PublicKey, *, base: Path | None = None) -> Verification:
+def verify_result(path: Path, signer: Signer, *, base: Path | None = None) -> Verification:
     """Check the certificate of a result.
 
-    Without the key's signature, only files of the result and of its run are looked at: a stranger's certificate must
+    Without the signer's signature, only files of the result and of its run are looked at: a stranger's certificate must
     not choose which other files of this machine are read.
 
     Args:
         path: A run folder, or the folder of its adapter or model.
-        key: The signer's public key.
+        signer: Whose signature counts.
         base: Folder of the base model, if it lies elsewhere than the certificate says.
 
     Raises:
         UsageError: There is no certificate, or it cannot be read.
+        SignError: Sigstore's trusted root cannot be read.
     """
     result = result_of(path)
-    file = result / CERTIFICATE
-    envelope = read_envelope(file)
+    file = result / signer.file
+    envelope, unsigned = signer.open(file)
     statement = read_statement(envelope.payload, file)
-    is_signed = envelope.is_signed_by(key)
+    is_signed = not unsigned
     run = run_of(result)
-    mismatches = [] if is_signed else [Mismatch(str(file), "signature", "", "no signature of the given key")]
+    mismatches = [] if is_signed else [Mismatch(str(file), "signature", "", unsigned)]
     same: list[str] = []
     absent: dict[str, str] = {}
     for name, sha256 in statement.subject.items():
@@ -118,6 +117,7 @@ def verify_result(path: Path, key: Ed25519PublicKey, *, base: Path | None = None
     return Verification(
         result=result,
         statement=statement,
+        signer=signer.name,
         is_signed=is_signed,
         same=tuple(same),
         mismatches=tuple(mismatches),
