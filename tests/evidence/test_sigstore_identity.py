@@ -7,18 +7,23 @@ import io
 import json
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Event
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.ec import ECDSA, SECP256R1, generate_private_key
+from cryptography.hazmat.primitives.hashes import SHA256
 
 import rft.imports
 from rft.api.certify import certify
 from rft.api.verify import verify
 from rft.errors import InstallError, SignError, UsageError, WaitTimeout
 from rft.evidence.certificate import sigstore_identity
-from rft.evidence.certificate.envelope import BUNDLE
+from rft.evidence.certificate.envelope import BUNDLE, envelope_of
 from rft.evidence.certificate.sigstore_identity import TrustedIdentity, identity_problems, signed_by_identity
 from rft.evidence.certificate.statement import Statement, subject_of
 from rft.evidence.certificate.verification import Verification, verify_result
@@ -192,7 +197,44 @@ def test_a_real_bundle_with_the_real_verifier(tmp_path: Path, monkeypatch: pytes
     assert REAL.open(file)[1].startswith("no signature of ")
 
 
-def test_the_real_package_keeps_the_bytes_of_a_statement() -> None:
-    dsse = pytest.importorskip("sigstore.dsse", reason="needs the extra sigstore")
+def test_the_real_signer_with_stubs_of_authority_and_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sign = pytest.importorskip("sigstore.sign", reason="needs the extra sigstore")
+    models, jwt = sys.modules["sigstore.models"], pytest.importorskip("jwt")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    config = models.ClientTrustConfig.staging(offline=True)
+    other = models.Bundle.from_json((FILES / "staging.sigstore.json").read_text())
+    [stamp] = other.verification_material.timestamp_verification_data.rfc3161_timestamps
+    key, day = generate_private_key(SECP256R1()), timedelta(days=1)
+
+    def certify_key(request: x509.CertificateSigningRequest, token: object) -> SimpleNamespace:
+        builder = x509.CertificateBuilder(x509.Name([]), x509.Name([]), request.public_key(), 1)
+        now = datetime.now(UTC)
+        signed = builder.not_valid_before(now - day).not_valid_after(now + day).sign(key, SHA256())
+        return SimpleNamespace(cert=signed, chain=[])
+
+    context = sign.SigningContext(
+        fulcio=SimpleNamespace(signing_cert=SimpleNamespace(post=certify_key)),
+        rekor=SimpleNamespace(_build_dsse_request=lambda **parts: None, create_entry=lambda proposed: other.log_entry),
+        trusted_root=config.trusted_root,
+        tsa_clients=[SimpleNamespace(request_timestamp=lambda signature: stamp)],
+    )
+    monkeypatch.setattr(models.ClientTrustConfig, "production", lambda: config)
+    monkeypatch.setattr(sign.SigningContext, "from_trust_config", lambda config: context)
+    monkeypatch.setattr(sign, "verify_sct", lambda *certificates: None)
+    now = int(datetime.now(UTC).timestamp())
+    claims = {"aud": "sigstore", "sub": "1", "iat": now, "exp": now + 9999, "iss": "https://accounts.google.com"}
+    monkeypatch.setenv("SIGSTORE_ID_TOKEN", jwt.encode(claims | {"email": ADA.identity}, "k" * 32, algorithm="HS256"))
     payload = Statement(subject={"a": "0" * 64}, materials=(), facts={"mean": 0.5}, checked=()).to_payload()
-    assert dsse.Statement(payload)._contents == payload
+    with pytest.raises(
+        SignError, match=r"bundle does not verify for ada@example\.org \(https://accounts\.google\.com\)"
+    ):
+        signed_by_identity(payload)  # time stamp and log entry are those of another bundle
+    monkeypatch.setattr(sigstore_identity, "_payload", lambda *bundle: payload)
+    content, signer = signed_by_identity(payload)
+    assert signer == TrustedIdentity(ADA.identity, "https://accounts.google.com")
+    values = json.loads(content)
+    envelope = envelope_of(values["dsseEnvelope"], tmp_path)
+    assert envelope.payload == payload
+    issued = x509.load_der_x509_certificate(base64.b64decode(values["verificationMaterial"]["certificate"]["rawBytes"]))
+    by_hand = b"DSSEv1 28 application/vnd.in-toto+json " + str(len(payload)).encode() + b" " + payload
+    issued.public_key().verify(envelope.signatures[0], by_hand, ECDSA(SHA256()))

@@ -204,4 +204,5 @@ def _asked(call: Callable[[], T], *, what: str, deadline_s: float) -> T:
 
 
 def _reason(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split()) or error.__cause__}"
+    texts = [" ".join(str(one).split()) for one in (error, error.__cause__) if one is not None]
+    return f"{type(error).__name__}: {': '.join(text for text in texts if text)}"
