@@ -105,7 +105,7 @@ def _lines(place: Path, tell: Callable[[str], None]) -> Iterable[dict[str, Any]]
     """Return the lines of a folder, of a file, or of a log of another program."""
     if not place.is_file():
         return read_rollout_lines(place, tell)
-    log = read_log(place)
+    log = read_log(place, tell)
     return read_lines(place, tell) if log is None else log
 
 

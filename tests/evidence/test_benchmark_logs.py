@@ -28,8 +28,8 @@ def harness_log(folder: Path, values: list[float]) -> Path:
     return file
 
 
-def inspect_log(file: Path, samples: list[dict[str, Any]]) -> Path:
-    file.write_text(json.dumps({"version": 2, "status": "success", "eval": {"task": "sums"}, "samples": samples}))
+def inspect_log(file: Path, samples: list[dict[str, Any]], status: str = "success") -> Path:
+    file.write_text(json.dumps({"version": 2, "status": status, "eval": {"task": "sums"}, "samples": samples}))
     return file
 
 
@@ -72,6 +72,29 @@ def test_the_log_of_inspect(tmp_path: Path) -> None:
     ]
     with pytest.raises(ValueError, match="has no samples; inspect must log them"):
         read_log(inspect_log(tmp_path / "empty.json", []))
+
+
+@pytest.mark.parametrize(
+    ("value", "read"),
+    [("P", 0.5), ("N", 0.0), ("Yes", 1.0), ("false", 0.0), ("0.25", 0.25), (True, 1.0), ("nan", None), ("good", None)],
+)
+def test_values_of_inspect(tmp_path: Path, value: Any, read: float | None) -> None:
+    """As its `value_to_float` reads them; but what is no number has no value, where inspect counts 0."""
+    ((line),) = read_log(inspect_log(tmp_path / "log.json", [{"id": 1, "scores": {"own": {"value": value}}}])) or []
+    assert line["scores"]["own"]["value"] == read
+
+
+def test_a_log_of_inspect_that_ended_early_is_told(tmp_path: Path) -> None:
+    told: list[str] = []
+    file = inspect_log(tmp_path / "log.json", [{"id": 1, "scores": {}}], status="error")
+    assert len(read_log(file, told.append) or []) == 1
+    assert told == [f"{file}: the program ended early (status error), and its log has only 1 sample"]
+
+
+def test_inspects_own_format_is_refused_with_the_command(tmp_path: Path) -> None:
+    (tmp_path / "log.eval").write_bytes(b"PK")
+    with pytest.raises(ValueError, match=r"inspect log convert .*log\.eval --to json --output-dir"):
+        read_log(tmp_path / "log.eval")
 
 
 def test_other_files_are_no_logs(tmp_path: Path) -> None:
