@@ -9,8 +9,9 @@ from __future__ import annotations
 import gzip
 import struct
 import zlib
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -18,6 +19,8 @@ BLOCK_BYTES = 65280
 """Most bytes of content in a block; even incompressible content then fits into 64 KiB."""
 POINT_BYTES = 2**20
 """Content between two places at which a file that is not in blocks can be read."""
+_GZIP = zlib.MAX_WBITS | 16
+"""Lets zlib read the header of gzip, and check the content against its CRC-32."""
 _HEADER = struct.Struct("<4BI2BH2BHH")
 """Magic, method, flags, time, extra flags, system, length of the extra field; then its one part: id, length, size."""
 _TRAILER = struct.Struct("<2I")
@@ -92,8 +95,12 @@ class BlockReader:
                 raise EOFError(f"{self._path} is cut off")
             is_more = len(content) < length and number + 1 < len(self._starts)
             return content + self.read(self._starts[number + 1], length - len(content)) if is_more else content
+        last = bisect_left(self._starts, offset + length)
         with self._path.open("rb") as raw:
             raw.seek(self._places[number])
+            if last < len(self._places):  # blocks as a whole, without the layers of `gzip`
+                blocks = (raw.read(end - start) for start, end in pairwise(self._places[number : last + 1]))
+                return b"".join(zlib.decompress(block, _GZIP) for block in blocks)[skipped : skipped + length]
             with gzip.open(raw) as file:
                 file.seek(skipped)
                 return file.read(length)
@@ -109,7 +116,7 @@ class BlockReader:
 
     def _find_places(self) -> None:
         """Keep a copy of the decompressor, about 40 kB, after each `POINT_BYTES` of content."""
-        unpacker = zlib.decompressobj(zlib.MAX_WBITS | 16)
+        unpacker = zlib.decompressobj(_GZIP)
         self._starts, self._places, self._unpackers = [0], [0], [unpacker.copy()]
         with self._path.open("rb") as file:
             while part := file.read(BLOCK_BYTES):

@@ -225,6 +225,21 @@ def test_filters(page: Browser) -> None:
         assert (values, found) == (values, count)
 
 
+def test_a_search_can_be_stopped(page: Browser) -> None:
+    """A search that would never end shows what it has found, and goes on behind it."""
+    page.value("""
+        source.page = async (run, query, place, isCurrent, tell) => {
+            while (isCurrent()) { tell(1, 0.4); await new Promise(done => setTimeout(done, 5)); }
+            return {rows: shown.rows.slice(0, 1), next: 40, candidates: 100, is_complete: false};
+        }; filterBy({words: 'rare'}); 0""")
+    page.until(
+        "document.getElementById('page-text').textContent", lambda text: text.startswith("searched 40%, found 1")
+    )
+    page.press("Escape")
+    page.until("document.getElementById('page-text').textContent", lambda text: text == "1 match on this page")
+    assert not page.value("document.getElementById('next').disabled")
+
+
 def test_light_and_dark(page: Browser) -> None:
     background = "getComputedStyle(document.body).backgroundColor"
     assert page.value(background) == "rgb(246, 247, 249)"

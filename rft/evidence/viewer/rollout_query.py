@@ -133,6 +133,9 @@ def find(query: Query, store: RolloutStore, *, place: int, limit: int, search_s:
     while place < len(candidates) and len(found) < limit and time.monotonic() < until:
         chunk = candidates[place : place + CHUNK].tolist()
         fitting = {row for raw, row in store.raw_lines(chunk, needle=longest) if _has(raw, needles, words)}
+        if not fitting:
+            place += len(chunk)
+            continue
         for row in chunk:
             place += 1
             if row in fitting:

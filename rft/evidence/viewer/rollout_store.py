@@ -6,6 +6,7 @@ import gzip
 import json
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,7 +22,7 @@ from rft.run_folder.run_lock import RunLock
 READERS = 64
 """Compressed segments whose blocks are known; one of an older run occupies about 3 MB."""
 SPARSE = 4
-"""Lines are read together if what lies between them is at most this many times as long."""
+"""A line is read with the one before it if what lies between them is at most this many times as long."""
 
 RECORD = np.dtype(
     [
@@ -187,16 +188,15 @@ class RolloutStore:
         """Yield the bytes of each row. Rows are sorted; neighbours in a file are read together."""
         paths = self._paths()
         wanted = self.records[np.array(rows, dtype=np.int64)]
-        lines = list(
-            zip(*(wanted[name].tolist() for name in ("segment", "offset", "length", "crc")), rows, strict=True)
-        )
-        for part in _together(lines):
-            segment, start, *_ = part[0]
-            _, last, length, *_ = part[-1]
-            content = self._content(paths.get(segment), start, last + length - start)
+        for place, end in _together(wanted):
+            part = wanted[place:end]
+            start = int(part["offset"][0])
+            stop = int(part["offset"][-1]) + int(part["length"][-1])
+            content = self._content(paths.get(int(part["segment"][0])), start, stop - start)
             if needle and needle not in content.lower():
                 continue
-            for _, offset, length, crc, row in part:
+            columns = (part[name].tolist() for name in ("offset", "length", "crc"))
+            for offset, length, crc, row in zip(*columns, rows[place:end], strict=True):
                 raw = content[offset - start : offset - start + length]
                 if zlib.crc32(raw) != crc:
                     raise IndexMismatch(f"row {row} of {self._folder}")
@@ -219,20 +219,10 @@ class RolloutStore:
             raise IndexMismatch(f"{path}: {error}") from error
 
 
-Line = tuple[int, int, int, int, int]
-"""Segment, offset, length, checksum and row."""
-
-
-def _together(lines: Sequence[Line]) -> Iterator[list[Line]]:
-    """Yield the lines of each part of a file that is read at once."""
-    part: list[Line] = []
-    used = 0
-    for line in lines:
-        segment, offset, length, *_ = line
-        if part and (segment != part[0][0] or offset + length - part[0][1] > SPARSE * (used + length)):
-            yield part
-            part, used = [], 0
-        part.append(line)
-        used += length
-    if part:
-        yield part
+def _together(wanted: Records) -> Iterator[tuple[int, int]]:
+    """Yield the places of the first line, and after the last, of each part of a file that is read at once."""
+    ends = wanted["offset"] + wanted["length"]
+    gaps = wanted["offset"][1:] - ends[:-1]
+    is_apart = (wanted["segment"][1:] != wanted["segment"][:-1]) | (gaps > SPARSE * wanted["length"][1:])
+    firsts = [0, *(np.flatnonzero(is_apart) + 1).tolist(), len(wanted)] if len(wanted) else []
+    yield from pairwise(firsts)

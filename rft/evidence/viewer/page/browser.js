@@ -1,7 +1,7 @@
 // The list of completions with its filters, pages and keys.
 const FIELDS = ["words", "phase", "from_step", "to_step", "low", "high", "task", "state", "order"];
 const NO_FILTER = Object.fromEntries(FIELDS.map(name => [name, name === "order" ? "oldest" : ""]));
-let run = 0, starts = [0], shown = {rows: [], candidates: 0, next: 0, is_complete: true}, chosen = 0, asking = 0;
+let run = 0, starts = [0], shown = {rows: [], candidates: 0, next: 0, is_complete: true}, chosen = 0, asking = 0, searching = 0;
 
 const query = () => Object.fromEntries(FIELDS.map(name => [name, $(name).value.trim()]));
 
@@ -9,10 +9,12 @@ async function showPage({choose: place = 0, keep = false} = {}) {
   const turn = ++asking, wanted = query(), start = starts.at(-1);
   $("page-text").textContent = "…";
   try {
-    const found = await source.page(run, wanted, start, () => turn === asking, (count, share) => {
-      if (wanted.words && turn === asking) $("page-text").textContent = `searched ${Math.round(share * 100)}%, found ${count}`;
+    searching = turn;
+    const found = await source.page(run, wanted, start, () => turn === asking && turn === searching, (count, share) => {
+      if (wanted.words && turn === asking) $("page-text").textContent = `searched ${Math.round(share * 100)}%, found ${count} (Esc stops)`;
     });
     if (turn !== asking) return;
+    searching = 0;
     shown = found;
   } catch (error) {
     if (turn === asking) $("page-text").textContent = `no answer: ${error.message}`;
@@ -107,5 +109,5 @@ const KEYS = [
   ["o", "to the overview", () => scrollTo({top: 0})], ["l", "to the list", () => $("completions").scrollIntoView()], ["t", "light, dark, or as the system", nextTheme],
   ["?", "these keys", () => $("help").open ? $("help").close() : $("help").showModal()],
 ];
-const MORE_KEYS = [["↓ ↑", "the same as j and k, in the list"], ["Esc", "leave a field"]];
+const MORE_KEYS = [["↓ ↑", "the same as j and k, in the list"], ["Esc", "leave a field; stop a search, which n continues"]];
 function changeRun() { run = Number($("run").value); starts = [0]; showCounts(); showPage(); }

@@ -4,6 +4,7 @@ let version = data.version;
 
 document.addEventListener("keydown", event => {
   if (event.ctrlKey || event.metaKey || event.altKey) return;
+  if (event.key === "Escape") searching = 0;  // a search shows what it has found
   if (["INPUT", "SELECT"].includes(document.activeElement.tagName)) { if (event.key === "Escape") document.activeElement.blur(); return; }
   if (document.activeElement === $("list") && ["ArrowDown", "ArrowUp"].includes(event.key)) { event.preventDefault(); step(event.key === "ArrowDown" ? 1 : -1); return; }
   const found = KEYS.find(([key]) => key === event.key);
