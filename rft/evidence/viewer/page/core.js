@@ -19,7 +19,7 @@ function drawn(tag, attributes = {}, text) {
   if (text !== undefined) made.textContent = text;
   return made;
 }
-const PHASE_COLORS = {sample_and_grade: 0, learn: 1, sync: 2, evaluate: 3, start: 4, checkpoint: 5, render: 4, validate: 3};  // the same in every picture
+const PHASE_COLORS = {sample_and_grade: 0, learn: 1, sync: 2, evaluate: 3, start: 4, checkpoint: 5, render: 0, validate: 3};  // the same in every picture
 const phaseColor = (name, place) => PHASE_COLORS[name] ?? place % NUM_COLORS;
 const dot = index => element("span", "", {class: `dot f${index % NUM_COLORS}`});
 function number(value) {
