@@ -1,20 +1,31 @@
-"""`rft.compare`: compares what runs measured on the same held-out tasks."""
+"""`rft.compare`: compares what runs, adapters and base models do on the same held-out tasks."""
 
 from __future__ import annotations
 
 import itertools
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from rich.console import Console
+
+from rft.api.calls import make_console
+from rft.api.graded_places import grade_planned, plan_gradings
+from rft.api.measured_places import Planned, measure_planned, plan_measurements
+from rft.config.like_run import is_key, words_of_graders
+from rft.config.overrides import Overrides, to_words
 from rft.errors import UsageError
 from rft.evidence.compare_page import page_of
 from rft.evidence.compared import Compared, compare_measured, compare_settings
-from rft.evidence.measured import Measured, read_measured, runs_in
+from rft.evidence.measured import OUT, Measured, read_measured, runs_in
+from rft.evidence.places import Place, place_of
 from rft.metrics.intervals import UNIT
 from rft.metrics.retention_report import guard_notes
 from rft.reliability.durable import replace_file
+from rft.run.inputs.fitting import Reuse
+from rft.run_folder.recorder import CONFIG
 from rft.wording import listed, plural
 
 MAX_SHOWN = 3
@@ -36,30 +47,42 @@ class Result:
 
 
 def compare(
-    *places: str,
+    *places: Overrides,
     metrics: Sequence[str] = (),
     phase: str | None = None,
     pass_at: Sequence[int] = (),
     html: str | None = None,
     report: str | None = None,
+    out: str | os.PathLike[str] = OUT,
+    quiet: bool = False,
 ) -> Result:
     """Compare what runs measured on the same held-out tasks.
 
+    An adapter or a base model that no run measured is measured first, like the first recorded run of the places: with
+    its held-out tasks, graders, seed and sampling options. A grader that only the keys name also grades the recorded
+    completions.
+
     Args:
-        places: At least two folders of `rft train` or `rft evaluate`, files like rollouts.jsonl, or folders of such
-            folders, which are runs of one setting with several seeds; each may follow a name, as in `tuned=runs/first`.
+        places: At least two folders of `rft train` or `rft evaluate`, files like rollouts.jsonl, adapters, base models,
+            or folders of such folders, which are runs of one setting with several seeds; each may follow a name, as in
+            `tuned=runs/first`. Keys of `rft evaluate`, such as `"sampler=transformers"`, or a mapping of them, change
+            how places are measured.
         metrics: Metrics to compare: `reward` or names of graders; none takes all common ones.
         phase: `before`, `after` or `test`; None takes the one after training, or that of `rft evaluate`.
         pass_at: Numbers of attempts for pass@k.
         html: A `.html` file for the report; it must not exist.
         report: A `.json` file for the report; it must not exist.
+        out: The folder that keeps new measurements. A measurement that it holds is not made again.
+        quiet: Show no progress of measurements.
 
     Raises:
-        UsageError: Something cannot be compared; contains all problems.
+        UsageError: Something cannot be compared or measured; contains all problems.
         WriteError: A report cannot be written.
+        RftError: A measurement failed.
+        KeyboardInterrupt: Ctrl-C ended a measurement.
 
     Example:
-        result = rft.compare("base=runs/base", "tuned=runs/tuned", html="comparison.html")
+        result = rft.compare("base=embedded:tiny", "tuned=runs/tuned", html="comparison.html")
     """
     problems = [
         f"{name}={target}: {problem}"
@@ -68,11 +91,8 @@ def compare(
     ]
     problems += [f"pass@{k}: the number of attempts must be at least 1" for k in pass_at if k < 1]
     notes: list[str] = []
-    settings = _settings(places, phase, problems, notes)
-    every = [one for own in settings.values() for one in own]
-    if not problems:
-        problems += _different_tasks(every)
-    names = _metrics(every, metrics, problems, notes) if not problems else []
+    settings = _measured(to_words(places), metrics, phase, Path(out), make_console(quiet=quiet), problems, notes)
+    names = _check([*itertools.chain(*settings.values())], metrics, problems, notes)
     if problems:
         raise UsageError("comparison", problems)
     compared = tuple(_compared(settings, name, pass_at) for name in names)
@@ -90,36 +110,103 @@ def compare(
     return result
 
 
-def _settings(
-    places: Sequence[str], phase: str | None, problems: list[str], notes: list[str]
+def _measured(
+    words: Sequence[str],
+    metrics: Sequence[str],
+    phase: str | None,
+    out: Path,
+    console: Console,
+    problems: list[str],
+    notes: list[str],
 ) -> dict[str, list[Measured]]:
-    """Read all measurements, by the name of the place."""
-    settings: dict[str, list[Measured]] = {}
-    if len(places) < 2:
+    """Read the recorded measurements and make the others, by the name of the place.
+
+    Nothing is measured if there are problems, such as no common task or metric.
+
+    Raises:
+        UsageError: There are problems. Contains all of them.
+    """
+    keys = [word for word in words if is_key(word) and not Path(word).exists()]
+    places = _places([word for word in words if word not in keys], problems)
+    settings = _settings(places, phase, problems, notes)
+    reuse = Reuse()
+    planned = _planned(places, keys, out, reuse, problems)
+    gradings = {name: plan_gradings(runs, keys, out=out, problems=problems) for name, runs in settings.items()}
+    pairs = [pair for name, runs in settings.items() for pair in zip(runs, gradings[name], strict=True)]
+    if not problems:
+        ahead = [*(grading.expected if grading else one for one, grading in pairs), *(one.expected for one in planned)]
+        _check(ahead, metrics, problems, [])
+    if problems:
+        raise UsageError("comparison", problems)
+    for name, runs in settings.items():
+        own = zip(runs, gradings[name], strict=True)
+        settings[name] = [grade_planned(grading, console) if grading else one for one, grading in own]
+    for plan in planned:
+        measure_planned(plan, console, reuse, notes.append)
+        settings[plan.name] = [read_measured(plan.folder, name=plan.name, phase=None, tell=notes.append)]
+    return {place.name: settings[place.name] for place in places}
+
+
+def _places(words: Sequence[str], problems: list[str]) -> list[Place]:
+    """Return what the places are, each with a name of its own."""
+    if len(words) < 2:
         problems.append("name at least two runs to compare, such as base=runs/base tuned=runs/tuned")
+    places: dict[str, Place] = {}
+    for word in words:
+        is_path = Path(word).expanduser().exists() or "=" not in word
+        given, _, rest = ("", "", word) if is_path else word.partition("=")
+        name = given or Path(rest).expanduser().absolute().name
+        name = name if name not in places else rest
+        if name in places:
+            problems.append(f"{word} is named twice")
+            continue
+        try:
+            places[name] = place_of(rest, name=name)
+        except ValueError as error:
+            problems.append(str(error))
+    return [*places.values()]
+
+
+def _settings(
+    places: Sequence[Place], phase: str | None, problems: list[str], notes: list[str]
+) -> dict[str, list[Measured]]:
+    """Read all recorded measurements, by the name of the place."""
+    settings: dict[str, list[Measured]] = {}
     for place in places:
-        given, _, rest = (
-            ("", "", place) if Path(place).expanduser().exists() or "=" not in place else place.partition("=")
-        )
-        path = Path(rest).expanduser()
-        name = given or path.absolute().name
-        name = name if name not in settings else rest
-        if name in settings:
-            problems.append(f"{place} is named twice")
+        if not place.is_recorded:
             continue
-        if not path.exists():
-            problems.append(f"{rest}: no such file or folder")
-            continue
-        settings[name] = []
+        path = Path(place.given).expanduser()
+        settings[place.name] = []
         for run in [*runs_in(path)] or [path]:
             try:
-                settings[name].append(read_measured(run, name=name, phase=phase, tell=notes.append))
+                settings[place.name].append(read_measured(run, name=place.name, phase=phase, tell=notes.append))
             except (ValueError, KeyError) as error:
                 problems.append(
                     str(error) if isinstance(error, ValueError) else f"{run}: no lines of rollouts: {error}"
                 )
-        problems += _mixed_settings(rest, settings[name])
+        problems += _mixed_settings(place.given, settings[place.name])
     return settings
+
+
+def _planned(
+    places: Sequence[Place], keys: Sequence[str], out: Path, reuse: Reuse, problems: list[str]
+) -> list[Planned]:
+    """Plan the measurements of the places that have none."""
+    unmeasured = [place for place in places if not place.is_recorded]
+    if not unmeasured:
+        used = [word for own in words_of_graders(keys).values() for word in own]
+        unused = [key for key in keys if key not in used]
+        problems += [f"{key}: every place is recorded, so nothing is measured; leave it out" for key in unused]
+        return []
+    recorded = [Path(place.given).expanduser() for place in places if place.is_recorded]
+    runs = [run for path in recorded for run in [*runs_in(path)] or [path] if (run / CONFIG).is_file()]
+    return plan_measurements(unmeasured, runs[0] if runs else None, keys, out=out, reuse=reuse, problems=problems)
+
+
+def _check(every: Sequence[Measured], metrics: Sequence[str], problems: list[str], notes: list[str]) -> list[str]:
+    """Return the metrics that can be compared."""
+    problems += _different_tasks(every)
+    return _metrics(every, metrics, problems, notes) if not problems else []
 
 
 def _problem_of(target: Path) -> str | None:
@@ -177,7 +264,7 @@ def _metrics(measured: Sequence[Measured], wanted: Sequence[str], problems: list
             (problems if wanted else notes).append(text)
         elif (
             name in wanted
-            or name == "reward"
+            or "reward" not in usable
             or any(one.samples[name] != one.samples.get("reward") for one in measured)
         ):
             usable.append(name)

@@ -23,6 +23,7 @@ from rft.metrics.drops import count_drops
 from rft.run.base_models.measured_adapter import measured_adapter_warning, with_base_model
 from rft.run.evaluation import Evaluation
 from rft.run.evaluation import evaluate as evaluate_tasks
+from rft.run.inputs.fitting import Reuse
 from rft.run.inputs.prepare import Prepared, read_inputs, render_prompts
 from rft.run_folder.recorder import Recorder, prepare_output
 from rft.terminal.event_loop import run_to_end
@@ -75,12 +76,13 @@ def evaluate(*overrides: Overrides, quiet: bool = False) -> Measurement:
     return measured
 
 
-def measure(config: EvaluateConfig, console: Console) -> Measurement | int:
+def measure(config: EvaluateConfig, console: Console, *, reuse: Reuse | None = None) -> Measurement | int:
     """Measure with a checked configuration; write rollouts.jsonl and summary.json.
 
     Args:
         config: The configuration.
         console: Shows the progress.
+        reuse: Cache shared with other measurements.
 
     Returns:
         The result; 130 or 143 if a signal ended the measurement. The summary then says `interrupted`.
@@ -94,7 +96,7 @@ def measure(config: EvaluateConfig, console: Console) -> Measurement | int:
     folder = Path(config.output_dir)
     require_packages_here(config)
     refuse_early(config)
-    inputs = read_inputs(config, needs_training_tasks=False, output=folder, adapter=adapter)
+    inputs = read_inputs(config, needs_training_tasks=False, output=folder, adapter=adapter, reuse=reuse)
     with ray_ahead_for(config):
         with counted(console, "checking prompts") as tell:
             prepared = render_prompts(inputs, tell)
@@ -121,7 +123,7 @@ def measure(config: EvaluateConfig, console: Console) -> Measurement | int:
         recorder.summary(_summary(config, "interrupted", started))
         return result
     recorder.rollouts(result.groups, step=0, phase="test")
-    summary = _summary(config, "finished", started) | _estimated(result)
+    summary = _summary(config, "finished", started) | _estimated(result) | {"graders": _code_of(prepared)}
     recorder.summary(summary)
     return Measurement(
         policy=result.policy,
@@ -180,6 +182,11 @@ def _summary(config: EvaluateConfig, status: str, started: float) -> dict[str, A
         "temperature": config.evaluation.temperature,
         "completions_per_task": config.evaluation.completions_per_task,
     }
+
+
+def _code_of(prepared: Prepared) -> dict[str, dict[str, str]]:
+    """Return where the code of each grader is, and its hash, by which `rft compare` knows equal graders."""
+    return {grader.name: {"source": grader.use, "sha256": grader.sha256} for grader in prepared.graders}
 
 
 def _estimated(result: Evaluation) -> dict[str, Any]:

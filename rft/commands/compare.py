@@ -1,4 +1,4 @@
-"""`rft compare`: compare what runs measured on the same tasks."""
+"""`rft compare`: compare what runs, adapters and base models do on the same tasks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rft.evidence.compared import Compared
-from rft.evidence.measured import PHASES
+from rft.evidence.measured import OUT, PHASES
 
 if TYPE_CHECKING:
     from rft.api.compare import Result
@@ -20,7 +20,7 @@ def compare(words: list[str]) -> int:
     """Print the comparison; return the exit code, 0."""
     from rft.api.compare import compare as compare_runs
 
-    given = parser().parse_args(words)
+    given = parser().parse_intermixed_args(words)
     result = compare_runs(
         *given.places,
         metrics=given.metric,
@@ -28,6 +28,7 @@ def compare(words: list[str]) -> int:
         pass_at=given.pass_at,
         html=given.html,
         report=given.json,
+        out=given.out,
     )
     print_result(result, Console())
     return 0
@@ -51,13 +52,15 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "places",
         nargs="+",
-        metavar="[NAME=]RUN",
-        help="folders of rft train or rft evaluate, files like rollouts.jsonl, logs of lm-eval or inspect, "
-        "or a folder of runs that differ in seed",
+        metavar="[NAME=]PLACE",
+        help="folders of rft train or rft evaluate, files like rollouts.jsonl, logs of lm-eval or inspect, a folder of "
+        "runs that differ in seed, or adapters and base models, which are measured like the first run; keys of rft "
+        "evaluate, such as sampler=transformers, change how",
     )
     parser.add_argument("--metric", action="append", default=[], help="reward, or a grader; repeatable; default: all")
     parser.add_argument("--phase", choices=PHASES, help="the measurement of each run; default: the one after training")
     parser.add_argument("--pass-at", type=int, action="append", default=[], metavar="K", help="also pass@K; repeatable")
+    parser.add_argument("--out", default=OUT, metavar="FOLDER", help="keeps new measurements; default: %(default)s")
     parser.add_argument("--html", metavar="FILE", help="write the report as one HTML file")
     parser.add_argument("--json", metavar="FILE", help="write the report as JSON")
     return parser

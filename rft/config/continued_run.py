@@ -60,7 +60,7 @@ def load_continuation(words: Sequence[str]) -> RunConfig:
     values |= {"start": str(folder), "start_mode": "continue" if whole_model(folder) is None else "merge"}
     values["model"]["path"] = None  # the start has it
     others = [word for word in words if key_of(word) not in ("run", *(f"data.{split}" for split in SPLITS))]
-    return load_training([*_as_words(values, given), *others])
+    return load_training([*as_words(values, given), *others])
 
 
 def _values_of(folder: Path, given: Mapping[str, str]) -> dict[str, Any]:
@@ -112,7 +112,7 @@ def _name(source: str, taken: Mapping[str, Any] | Sequence[str]) -> str:
     return next(name for name in names if name not in taken)
 
 
-def _as_words(values: Mapping[str, Any], given: Mapping[str, str]) -> list[str]:
+def as_words(values: Mapping[str, Any], given: Mapping[str, str]) -> list[str]:
     """Return the arguments of `rft train` for a configuration, without the sections whose preset is given.
 
     Of a sampler that is replaced, the keys that shape completions stay.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,11 +12,14 @@ from rft.config.recorded_yaml import read_yaml
 from rft.evidence.benchmark_logs import read_log
 from rft.metrics.held_out import metric_bounds
 from rft.run_folder.json_lines import read_lines
-from rft.run_folder.recorder import CONFIG, MANIFEST, SUMMARY, read_manifest
+from rft.run_folder.recorder import CONFIG, MANIFEST, SUMMARY, plain
 from rft.run_folder.rollout_files import read_rollout_lines, rollout_paths
+from rft.types import Task
 
 PHASES = ("after", "test", "before")
 """The measurements of a run. `rft evaluate` records `test`."""
+OUT = "runs/compare"
+"""Default folder of the measurements that a comparison makes."""
 IGNORED = ("seed", "output_dir", "name", "resume")
 """Keys that may differ between runs of one setting."""
 
@@ -83,7 +86,7 @@ def read_measured(place: Path, *, name: str, phase: str | None, tell: Callable[[
         if phase is None and "before" in by_phase:
             there = "it has not ended, and was measured only before training, which --phase before compares"
         raise ValueError(f"{place} has no measurement {phase or 'after training'}; {there}")
-    config, manifest = _config(place), _manifest(place)
+    config = _config(place)
     samples, missing = _values(by_phase[taken])
     return Measured(
         name=name,
@@ -93,11 +96,39 @@ def read_measured(place: Path, *, name: str, phase: str | None, tell: Callable[[
         missing=missing,
         tasks={line["task_id"]: _content(line) for line in by_phase[taken]},
         bounds=_bounds(config, samples),
-        graders=_graders(config, manifest),
+        graders=graders_of(config, _grader_code(place)),
         seed=config.get("seed"),
         setting=json.dumps({key: value for key, value in config.items() if key not in IGNORED}, sort_keys=True),
         chosen_on=_chosen_on(config) if taken == "after" else None,
         forgetting=_forgetting(place) if taken == "after" else {},
+    )
+
+
+def expected(
+    name: str, place: Path, tasks: Sequence[Task], config: Mapping[str, Any], code: Mapping[str, str | None]
+) -> Measured:
+    """Return what a measurement will have before it is made: everything but the values.
+
+    Args:
+        name: Name in the tables.
+        place: The measured adapter or base model.
+        tasks: The tasks.
+        config: The configuration of `rft evaluate`, without secrets.
+        code: Hash of each grader's code, by name.
+    """
+    metrics = ("reward", *config["graders"])
+    lines = {task.id: plain({"item": task.item, "messages": task.messages}) for task in tasks}
+    return Measured(
+        name=name,
+        place=place,
+        phase="test",
+        samples={metric: {} for metric in metrics},
+        missing=dict.fromkeys(metrics, 0),
+        tasks={task: _content(line) for task, line in lines.items()},
+        bounds=_bounds(config, metrics),
+        graders=graders_of(config, code),
+        seed=config["seed"],
+        setting="",
     )
 
 
@@ -125,6 +156,23 @@ def _values(lines: list[dict[str, Any]]) -> tuple[dict[str, dict[str, list[float
     return samples, missing
 
 
+def read_scores(
+    file: Path, tasks: Mapping[str, str], graders: Collection[str]
+) -> tuple[dict[str, dict[str, list[float]]], dict[str, int]]:
+    """Read scores.jsonl of `rft grade`: the scores by grader and task, and the number of missing ones by grader.
+
+    Args:
+        file: The file.
+        tasks: The task id of each completion, by its file and line.
+        graders: Names of the graders.
+    """
+    lines = [
+        {"task_id": tasks[line["where"]], "scores": {name: line["scores"][name] for name in graders}}
+        for line in read_lines(file)
+    ]
+    return _values(lines)
+
+
 def _content(line: Mapping[str, Any]) -> tuple[str | None, str | None]:
     """Return prompt and columns of a task, without what a store found for it."""
     item = {name: value for name, value in line["item"].items() if not name.startswith("passages")}
@@ -147,16 +195,26 @@ def _config(place: Path) -> dict[str, Any]:
     return config if isinstance(config, dict) else {}
 
 
-def _manifest(place: Path) -> dict[str, Any]:
-    return read_manifest(place) if place.is_dir() and (place / MANIFEST).is_file() else {}
+def _grader_code(place: Path) -> dict[str, str | None]:
+    """Return the hash of each grader's code: of a run from its manifest, of an evaluation from its summary."""
+    file = next((place / name for name in (MANIFEST, SUMMARY) if (place / name).is_file()), None)
+    graders = json.loads(file.read_text(encoding="utf-8")).get("graders") if file is not None else None
+    return {name: grader.get("sha256") for name, grader in (graders or {}).items()}
 
 
-def _graders(config: Mapping[str, Any], manifest: Mapping[str, Any]) -> dict[str, str]:
-    """Return code and options of each grader; the weight of a grader does not change its score, but the reward's."""
+def graders_of(config: Mapping[str, Any], code: Mapping[str, str | None]) -> dict[str, str]:
+    """Return code and options of each grader, and those that make the reward.
+
+    The weight of a grader does not change its score, but the reward; a grader of weight 0 does not change the reward.
+    """
     graders = config.get("graders") or {}
-    code = {name: grader.get("sha256") for name, grader in (manifest.get("graders") or {}).items()}
-    own = {name: json.dumps([code.get(name), spec], sort_keys=True, default=str) for name, spec in graders.items()}
-    return own | ({"reward": json.dumps(own, sort_keys=True)} if own else {})
+    own, of_reward = {}, {}
+    for name, spec in graders.items():
+        options = {key: value for key, value in spec.items() if key != "weight"}
+        own[name] = json.dumps([code.get(name), options], sort_keys=True, default=str)
+        if (weight := spec.get("weight", 1)) != 0:
+            of_reward[name] = [own[name], weight]
+    return own | ({"reward": json.dumps(of_reward, sort_keys=True)} if own else {})
 
 
 def _chosen_on(config: Mapping[str, Any]) -> str | None:

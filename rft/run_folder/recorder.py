@@ -200,7 +200,7 @@ def write_json(path: Path, obj: Mapping[str, Any]) -> None:
     Raises:
         WriteError: The disk is full or cannot be written.
     """
-    replace_file(path, [(json.dumps(_plain(obj), indent=2, allow_nan=False) + "\n").encode("ascii")])
+    replace_file(path, [(json.dumps(plain(obj), indent=2, allow_nan=False) + "\n").encode("ascii")])
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -310,7 +310,7 @@ def _rollout_line(task: Task, rollout: Rollout, grade: Grade) -> dict[str, Any]:
     }
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Convert a value to JSON: null for numbers that are not finite, text for unsupported types."""
     match value:
         case None | bool():
@@ -322,9 +322,9 @@ def _plain(value: Any) -> Any:
         case numbers.Real():
             return float(value) if math.isfinite(value) else None
         case Mapping():
-            return {str(key): _plain(inner) for key, inner in value.items()}
+            return {str(key): plain(inner) for key, inner in value.items()}
         case list() | tuple():
-            return [_plain(inner) for inner in value]
+            return [plain(inner) for inner in value]
         case _:
             return str(value)
 
@@ -335,4 +335,4 @@ def _now() -> str:
 
 def _dump(value: Mapping[str, Any]) -> bytes:
     """Return one line of JSON with its newline."""
-    return (json.dumps(_plain(value), allow_nan=False) + "\n").encode("ascii")
+    return (json.dumps(plain(value), allow_nan=False) + "\n").encode("ascii")
