@@ -137,7 +137,7 @@ def _measured(
         ahead = [*(grading.expected if grading else one for one, grading in pairs), *(one.expected for one in planned)]
         _check(ahead, metrics, problems, [])
     if problems:
-        raise UsageError("comparison", problems)
+        raise UsageError("comparison", [*dict.fromkeys(problems)])  # places share some
     for name, runs in settings.items():
         own = zip(runs, gradings[name], strict=True)
         settings[name] = [grade_planned(grading, console) if grading else one for one, grading in own]

@@ -28,8 +28,14 @@ from rft.run_folder.provenance import sha256_of_tasks
 from rft.run_folder.recorder import CONFIG, SUMMARY
 from rft.types import Adapter
 
-_NOT_MEASURED = ("adapter", "dry_run", "name", "output_dir")
-"""Keys that do not change a measurement. The adapter counts by its weights."""
+_NOT_MEASURED: dict[str, Any] = {
+    "adapter": True,
+    "dry_run": True,
+    "name": True,
+    "output_dir": True,
+    "model": {"path", "chat_template"},
+}
+"""Keys that do not change a measurement. Adapter, base model and template count by their contents instead."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,9 +110,10 @@ def _plan(place: Place, like: Path | None, keys: Sequence[str], out: Path, reuse
 def _digest(config: EvaluateConfig, inputs: Inputs, adapter: Adapter | None, reuse: Reuse) -> str:
     """Return a hash that changes with anything that determines a measurement."""
     content: dict[str, Any] = {
-        "config": redacted(config.model_dump(exclude=set(_NOT_MEASURED))),
+        "config": redacted(config.model_dump(exclude=_NOT_MEASURED)),
         "base": reuse.get(("base", inputs.model), lambda: fingerprint(inputs.model)),
         "adapter": adapter.policy.fingerprint if adapter else None,
+        "template": inputs.tokenizer.chat_template,
         "tasks": sha256_of_tasks(inputs.tasks.test),
         "graders": {grader.name: grader.sha256 for grader in inputs.graders},
     }
