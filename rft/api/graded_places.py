@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
@@ -21,6 +20,7 @@ from rft.config.like_run import words_of_graders
 from rft.config.overrides import to_words
 from rft.evidence.measured import Measured, graders_of, read_scores
 from rft.grading import load_grader
+from rft.metrics.held_out import metric_bounds
 from rft.redaction import redacted
 from rft.run.inputs.fitting import collect
 from rft.run_folder.completions import read_completions
@@ -46,7 +46,9 @@ class PlannedGrading:
     """The recorded measurement with the new graders, which have no values yet."""
 
 
-def plan_gradings(measured: Sequence[Measured], keys: Sequence[str], *, out: Path, problems: list[str]) -> list[Any]:
+def plan_gradings(
+    measured: Sequence[Measured], keys: Sequence[str], *, out: Path, problems: list[str]
+) -> list[PlannedGrading | None]:
     """Plan the grading of each measurement with the graders of the command line that it lacks; None if it lacks none.
 
     Args:
@@ -80,6 +82,7 @@ def _plan(one: Measured, keys: Sequence[str], out: Path) -> PlannedGrading | Non
             one,
             samples={**one.samples, **{name: {} for name in graders}},
             missing={**one.missing, **dict.fromkeys(graders, 0)},
+            bounds={**one.bounds, **{name: metric_bounds(config.graders, name) for name in graders}},
             graders={**one.graders, **graders},
         ),
     )
