@@ -5,9 +5,10 @@ from __future__ import annotations
 import itertools
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -100,14 +101,21 @@ def compare(
     if html is not None:
         replace_file(Path(html), [page_of(compared, result.notes).encode()])
     if report is not None:
-        forgetting = {
-            name: [one.forgetting for one in runs]
-            for name, runs in settings.items()
-            if any(one.forgetting for one in runs)
-        }
-        values = {"compared": [one.to_json() for one in compared], "forgetting": forgetting, "notes": result.notes}
+        values = _report(result, settings)
         replace_file(Path(report), [json.dumps(values, indent=1).encode() + b"\n"])
     return result
+
+
+def _report(result: Result, settings: Mapping[str, Sequence[Measured]]) -> dict[str, Any]:
+    """Return the content of the JSON report."""
+    forgetting = {
+        name: [one.forgetting for one in runs] for name, runs in settings.items() if any(one.forgetting for one in runs)
+    }
+    return {
+        "compared": [one.to_json() for one in result.compared],
+        "forgetting": forgetting,
+        "notes": result.notes,
+    }
 
 
 def _measured(
