@@ -13,7 +13,7 @@ from typing import Any
 from rich.console import Console
 
 from rft.api.calls import make_console
-from rft.api.graded_places import grade_planned, plan_gradings
+from rft.api.graded_places import grade_planned, plan_gradings, with_added_graders
 from rft.api.measured_places import Planned, measure_planned, plan_measurements
 from rft.config.like_run import is_key, words_of_graders
 from rft.config.overrides import Overrides, to_words
@@ -141,8 +141,9 @@ def _measured(
     planned = _planned(places, keys, out, reuse, problems)
     gradings = {name: plan_gradings(runs, keys, out=out, problems=problems) for name, runs in settings.items()}
     pairs = [pair for name, runs in settings.items() for pair in zip(runs, gradings[name], strict=True)]
+    expected = [with_added_graders(one.expected, keys, out=out, problems=problems) for one in planned]
     if not problems:
-        ahead = [*(grading.expected if grading else one for one, grading in pairs), *(one.expected for one in planned)]
+        ahead = [*(grading.expected if grading else one for one, grading in pairs), *expected]
         _check(ahead, metrics, problems, [])
     if problems:
         raise UsageError("comparison", [*dict.fromkeys(problems)])  # places share some
@@ -151,7 +152,9 @@ def _measured(
         settings[name] = [grade_planned(grading, console) if grading else one for one, grading in own]
     for plan in planned:
         measure_planned(plan, console, reuse, notes.append)
-        settings[plan.name] = [read_measured(plan.folder, name=plan.name, phase=None, tell=notes.append)]
+        one = read_measured(plan.folder, name=plan.name, phase=None, tell=notes.append)
+        [grading] = plan_gradings([one], keys, out=out, problems=problems)
+        settings[plan.name] = [grade_planned(grading, console) if grading else one]
     return {place.name: settings[place.name] for place in places}
 
 

@@ -60,31 +60,43 @@ def plan_gradings(
     return [collect(problems, partial(_plan, one, keys, out)) for one in measured]
 
 
+def with_added_graders(one: Measured, keys: Sequence[str], *, out: Path, problems: list[str]) -> Measured:
+    """Return a measurement that is not made yet with the graders that will grade it. Arguments like `plan_gradings`."""
+    config = collect(problems, lambda: _config_of(one, keys, out))
+    return one if config is None else collect(problems, lambda: _expected(one, config)) or one
+
+
 def _plan(one: Measured, keys: Sequence[str], out: Path) -> PlannedGrading | None:
-    words = [word for name, own in words_of_graders(keys).items() if name not in one.samples for word in own]
-    if not words:
+    config = _config_of(one, keys, out)
+    if config is None:
         return None
-    source = {"data.completions": str(one.place), "data.phase": one.phase if one.place.is_dir() else None}
-    config = load_grading([*words, *to_words([{**source, "output_dir": str(out / "new")}])])
     read_completions(str(one.place), columns={}, phase=config.data.phase)  # refuses what cannot be graded
-    code = {name: load_grader(name, spec).sha256 for name, spec in config.graders.items()}
-    values = redacted(config.model_dump())
-    digest = hashlib.sha256(json.dumps([values["graders"], code, one.phase], sort_keys=True, default=str).encode())
+    expected = _expected(one, config)
+    graders = {name: expected.graders[name] for name in config.graders}
+    digest = hashlib.sha256(json.dumps([graders, one.phase], sort_keys=True).encode())
     for file in rollout_paths(one.place) or [one.place]:
         digest.update(file.read_bytes())
     folder, is_finished = free_or_finished(out, f"{one.name}-graded", digest.hexdigest())
-    graders = {name: text for name, text in graders_of(values, code).items() if name != "reward"}
-    return PlannedGrading(
-        config=config.model_copy(update={"output_dir": str(folder), "name": "compare"}),
-        folder=folder,
-        is_finished=is_finished,
-        expected=replace(
-            one,
-            samples={**one.samples, **{name: {} for name in graders}},
-            missing={**one.missing, **dict.fromkeys(graders, 0)},
-            bounds={**one.bounds, **{name: metric_bounds(config.graders, name) for name in graders}},
-            graders={**one.graders, **graders},
-        ),
+    config = config.model_copy(update={"output_dir": str(folder), "name": "compare"})
+    return PlannedGrading(config=config, folder=folder, is_finished=is_finished, expected=expected)
+
+
+def _config_of(one: Measured, keys: Sequence[str], out: Path) -> GradeConfig | None:
+    """Return the grading of a measurement with the graders that it lacks; None if it lacks none."""
+    words = [word for name, own in words_of_graders(keys).items() if name not in one.samples for word in own]
+    source = {"data.completions": str(one.place), "data.phase": one.phase if one.place.is_dir() else None}
+    return load_grading([*words, *to_words([{**source, "output_dir": str(out / "new")}])]) if words else None
+
+
+def _expected(one: Measured, config: GradeConfig) -> Measured:
+    code = {name: load_grader(name, spec).sha256 for name, spec in config.graders.items()}
+    graders = graders_of(redacted(config.model_dump()), code)
+    return replace(
+        one,
+        samples={**one.samples, **{name: {} for name in code}},
+        missing={**one.missing, **dict.fromkeys(code, 0)},
+        bounds={**one.bounds, **{name: metric_bounds(config.graders, name) for name in code}},
+        graders={**one.graders, **{name: graders[name] for name in code}},
     )
 
 

@@ -67,7 +67,8 @@ def load_like(
     given = {key_of(word): word.partition("=")[2].strip("'\"") for word in keys}
     if adapter is None and "model.path" in given:
         raise ConfigError("configuration", [f"model.path: {model} is a base model by itself; leave model.path out"])
-    words = [] if run is None else [*as_words(_values_of(run, given, adapter), given), *_without_weight(run, keys)]
+    words = [] if run is None else as_words(_values_of(run, given, adapter), given)
+    keys = [word for word in keys if run is None or word not in _of_added_graders(run, keys)]
     place = {"adapter": adapter} if adapter is not None else {"model.path": model}
     return load_evaluation([*words, *keys, *to_words([{**place, "output_dir": output_dir}])])
 
@@ -82,11 +83,10 @@ def words_of_graders(keys: Sequence[str]) -> dict[str, list[str]]:
     return {name: own for name, own in by_name.items() if f"graders.{name}.use" in map(key_of, own)}
 
 
-def _without_weight(run: Path, keys: Sequence[str]) -> list[str]:
-    """Return a weight of 0 for the graders that a run lacks, so that the reward stays that of the run."""
+def _of_added_graders(run: Path, keys: Sequence[str]) -> list[str]:
+    """Return the keys of graders that a run lacks. They grade what was measured, so they are no part of it."""
     graders = read_config_of(run / "config.yaml").get("graders") or {}
-    added = [name for name in words_of_graders(keys) if name not in graders]
-    return [f"graders.{name}.weight=0" for name in added if f"graders.{name}.weight" not in map(key_of, keys)]
+    return [word for name, own in words_of_graders(keys).items() if name not in graders for word in own]
 
 
 def _values_of(run: Path, given: Mapping[str, str], adapter: str | None) -> dict[str, Any]:

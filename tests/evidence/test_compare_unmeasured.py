@@ -125,8 +125,9 @@ def test_a_grader_of_the_command_line_grades_what_is_recorded(
     assert rft("compare", "base=first", "again=first", *near, "--metric", "near")[0] == 0
     found = {one["metric"]: one for one in json.loads((tmp_path / "found.json").read_text())["compared"]}
     assert found["near"]["means"]["base"]["mean"] == pytest.approx(1 / 6)
-    assert len([*(tmp_path / "runs" / "compare").glob("*graded*")]) == 2  # that of the first place was there
-    assert len(opened) == 2
+    assert len([*(tmp_path / "runs" / "compare").glob("*graded*")]) == 3  # that of the first place was there
+    assert rft("compare", "base=first", "tuned=adapter")[0] == 0
+    assert len(opened) == 2  # a further grader is no other measurement
 
 
 def test_without_a_run_the_keys_say_on_what_to_measure(rft: Rft, opened: list[EvaluateConfig], tmp_path: Path) -> None:
