@@ -47,12 +47,16 @@ def read_log(place: Path, tell: Callable[[str], None] = lambda text: None) -> li
         log = json.loads(place.read_text(encoding="utf-8"))
         if not (isinstance(log, dict) and isinstance(log.get("eval"), dict)):
             return None
+        status = log.get("status")
         if not log.get("samples"):
-            raise ValueError(f"{place} has no samples; inspect must log them (without --no-log-samples)")
-        if (status := log.get("status")) != "success":
+            ended = "without --no-log-samples" if status == "success" else f"and must end, but its status is {status}"
+            raise ValueError(f"{place} has no samples; inspect must log them ({ended})")
+        if status != "success":
             there = plural(len(log["samples"]), "sample")
             tell(f"{place}: the program ended early (status {status}), and its log has only {there}")
-        return [_inspect_line(str(log["eval"].get("task", "inspect")), sample) for sample in log["samples"]]
+        return _with_every_metric(
+            [_inspect_line(str(log["eval"].get("task", "inspect")), sample) for sample in log["samples"]]
+        )
     name = _SAMPLES.fullmatch(place.name)
     if name is None:
         return None
@@ -89,6 +93,12 @@ def _inspect_line(task: str, sample: Mapping[str, Any]) -> dict[str, Any]:
         for name, one in values.items():
             line["scores"][f"{scorer}, {name}" if name else scorer] = {"value": _of_inspect(one)}
     return line
+
+
+def _with_every_metric(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return lines that all have the metrics of the log: a sample that failed has no score at all."""
+    names = dict.fromkeys(name for line in lines for name in line["scores"])
+    return [line | {"scores": {name: {"value": None} for name in names} | line["scores"]} for line in lines]
 
 
 def _said(prompt: Any) -> Any:

@@ -63,15 +63,18 @@ def test_the_log_of_inspect(tmp_path: Path) -> None:
          "scores": {"rubric": {"value": {"style": 0.5, "tone": "P"}}}},
     ]  # fmt: skip
     lines = read_log(inspect_log(tmp_path / "log.json", samples)) or []
+    no_rubric = {"rubric, style": {"value": None}, "rubric, tone": {"value": None}}
     assert [(line["task_id"], line["scores"]) for line in lines] == [
-        ("sums/1", {"match": {"value": 1.0}}),
-        ("sums/1", {"match": {"value": 0.0}}),
-        ("sums/2", {"match": {"value": None}}),  # unscored is not 0
-        ("sums/3", {"match": {"value": None}}),  # neither is a failure
-        ("sums/4", {"rubric, style": {"value": 0.5}, "rubric, tone": {"value": 0.5}}),
+        ("sums/1", {"match": {"value": 1.0}, **no_rubric}),
+        ("sums/1", {"match": {"value": 0.0}, **no_rubric}),
+        ("sums/2", {"match": {"value": None}, **no_rubric}),  # unscored is not 0
+        ("sums/3", {"match": {"value": None}, **no_rubric}),  # neither is a failure
+        ("sums/4", {"match": {"value": None}, "rubric, style": {"value": 0.5}, "rubric, tone": {"value": 0.5}}),
     ]
     with pytest.raises(ValueError, match="has no samples; inspect must log them"):
         read_log(inspect_log(tmp_path / "empty.json", []))
+    with pytest.raises(ValueError, match="and must end, but its status is started"):
+        read_log(inspect_log(tmp_path / "empty.json", [], status="started"))
 
 
 @pytest.mark.parametrize(
@@ -112,3 +115,23 @@ def test_logs_are_compared_pair_by_pair(tmp_path: Path) -> None:
     (tested,) = one.tested
     assert tested.difference.estimate.mean == 5 / 8
     assert (tested.test, tested.p_value) == ("McNemar", 2 / 2**5)  # five of five pairs that differ
+
+
+def test_logs_that_inspect_has_written() -> None:
+    """Trimmed logs of inspect_ai 0.3.285: six sums of the embedded model and of an adapter, with two epochs."""
+    logs = Path(__file__).parent / "inspect_logs"
+    (one,) = compare(f"base={logs}/sums_twice_base.json", f"tuned={logs}/sums_twice_tuned.json", pass_at=[2]).compared
+    means = {name: value.mean for name, value in one.comparison.means.items()}
+    assert (one.metric, one.comparison.num_tasks, means) == (
+        "match",
+        6,
+        {"base": 0.25, "tuned": 1.0},
+    )  # 3 of 12, 12 of 12
+    assert {name: value.mean for name, value in one.pass_at[2].items()} == {"base": 0.5, "tuned": 1.0}
+    lines = read_log(logs / "choices_base.json") or []
+    assert [line["scores"] for line in lines] == [{"choice": {"value": 0.0}}] * 4
+    assert lines[0]["item"] == {"target": "D", "choices": ["189", "180", "178", "179"]}
+    (one,) = compare(f"base={logs}/chats_base.json", f"tuned={logs}/chats_tuned.json").compared
+    assert one.comparison.num_tasks == 2  # the ids of the messages of a chat differ between the logs
+    (one,) = compare(f"base={logs}/one_fails_base.json", f"tuned={logs}/one_fails_tuned.json").compared
+    assert (one.comparison.num_tasks, one.comparison.num_left_out) == (3, 1)
