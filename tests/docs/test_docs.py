@@ -39,6 +39,7 @@ NOT_RUN = {
     "rft view": "needs runs; tests/evidence/test_viewer.py has one",
     "rft benchmark": "needs lm-evaluation-harness and a run",
     "rft compare": "needs runs; tests/evidence/test_compared.py has some",
+    "python -m vllm": "a server that runs until it is stopped; tests/e2e/test_server.py starts one",
     "rft feasibility": "takes hundreds of samples; tests/api/test_feasibility.py runs it",
     "rft data": "needs task files; tests/commands/test_data.py has some",
     "rft index": "needs passages; tests/retrieval/test_index.py makes and checks an index of some",
