@@ -4,13 +4,14 @@
     python benchmarks/distillation.py sampler=transformers           with keys of `rft train` for all runs
     python benchmarks/distillation.py --teacher <run folder>         with a teacher that is there already
     python benchmarks/distillation.py --start hard                   on tasks that the base model never solves
-    python benchmarks/distillation.py --distill learner.jsd_beta=0   with keys of the distilled runs alone
+    python benchmarks/distillation.py --distill learner.jsd_beta=1   with keys of the distilled runs alone
 
 The teacher is the result of a quickstart with a seed of its own; with `--start hard`, of SFT, then GRPO,
 on the tasks of three_arms.py. Two fresh adapters for each seed then learn the same tasks, one with GRPO, the other from
-the teacher. Both sample the same number of completions per step, with the same settings apart from `learner` and what
-the teacher returns, and are measured on the same held-out tasks. A run has reached the teacher at the first measurement
-within the 95% interval of the teacher's score, or above it. On the hard start, distillation has half of GRPO's steps.
+the teacher. Both sample the same number of completions per step, with the same settings apart from `learner`, what
+the teacher returns, and the prompts of a step: distillation compares no completions of one prompt, so it takes one of
+each. Both are measured on the same held-out tasks. A run has reached the teacher at the first measurement within the
+95% interval of the teacher's score, or above it. On the hard start, distillation has half of GRPO's steps.
 """
 
 from __future__ import annotations
@@ -28,8 +29,11 @@ from rft.metrics.intervals import Estimate
 
 TASKS = "embedded:chain_sum/test"
 """The held-out tasks of the quickstart; no run trains on them."""
-DISTILLING = ("teacher.top_logprobs=16",)
-"""Keys of the distilled runs: the student compares itself with the teacher over 16 tokens, of 104 in the vocabulary."""
+DISTILLING = (
+    *("teacher.top_logprobs=16", "learner.jsd_beta=0"),
+    *("loop.prompts_per_step=64", "loop.completions_per_prompt=1"),
+)
+"""Keys of the distilled runs: the forward KL over 16 tokens, of 104 in the vocabulary, and steps without groups."""
 HARD_LEARNING = ("learner.learning_rate=4e-3", "learner.trl.lr_scheduler_type=linear")
 """Learning rate of both learners on the hard start, which falls to 0 over the steps of each run."""
 
@@ -71,15 +75,16 @@ def main() -> None:
     parser.add_argument("--start", choices=("quickstart", "hard"), default="quickstart")
     parser.add_argument("--teacher", type=Path, help="run folder of the teacher; by default one is trained first")
     parser.add_argument("--seeds", type=int, default=5, help="number of seeds, at least 2 (default: 5)")
-    parser.add_argument("--steps", type=int, help="steps of GRPO (default: 20, and 200 on the hard start)")
+    parser.add_argument("--steps", type=int, help="steps of GRPO (default: 20, and 100 on the hard start)")
     parser.add_argument(
         "--every", type=int, help="steps between two measurements (default: 2, and 10 on the hard start)"
     )
     parser.add_argument(
         "--distill",
         action="append",
+        default=[],
         metavar="KEY",
-        help="key of the distilled runs; repeat it for several (default: teacher.top_logprobs=16)",
+        help=f"key of the distilled runs, after {' '.join(DISTILLING)}; repeat it for several",
     )
     parser.add_argument("keys", nargs="*", help="keys of `rft train` for all runs, such as sampler=transformers")
     given = parser.parse_args()
@@ -95,7 +100,7 @@ def compare(folder: Path, given: argparse.Namespace) -> list[Comparison]:
     start = hard_start(folder, given) if given.start == "hard" else quickstart(folder, given)
     score = commands.measured(start.teacher, "after")
     print(f"teacher: {score.text()}", flush=True)
-    own = given.distill or DISTILLING
+    own = (*DISTILLING, *given.distill)
     learners = {"grpo": ["learner=grpo"], "distill": ["learner=distill", f"teacher.adapter={start.teacher}", *own]}
     comparisons = []
     for seed in range(given.seeds):
@@ -122,7 +127,7 @@ def quickstart(folder: Path, given: argparse.Namespace) -> Start:
 
 def hard_start(folder: Path, given: argparse.Namespace) -> Start:
     """Return the tasks of three_arms.py, on which the base model is never right, with its first arm as the teacher."""
-    steps, seed = given.steps or 200, given.seeds
+    steps, seed = given.steps or 100, given.seeds
     folder.mkdir(parents=True, exist_ok=True)
     files = three_arms.write_files(folder, seed)
     teacher = given.teacher
