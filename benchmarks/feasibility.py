@@ -257,11 +257,11 @@ def print_runs(file: Path) -> int:
         low, high = line["predicted"]["low"], line["predicted"]["high"]
         is_inside = low <= line["seen"] <= high
         inside += is_inside
-        setting = ", ".join(word.rpartition(".")[2].removeprefix("train=embedded:") for word in line["setting"])
+        setting = ", ".join(word.partition("=")[2].removeprefix("embedded:") for word in line["setting"])
         ci95 = line["share"]["ci95"]
         found = f"{line['share']['mean']:.3f} [{ci95[0]:.3f}, {ci95[1]:.3f}]"
         rows.append([setting, found, f"{low:.3f} to {high:.3f}", f"{line['seen']:.3f}", "yes" if is_inside else "no"])
-    print(report.table(["setting", "informative groups", "prediction", "20 steps", "inside"], rows))
+    print(report.table(["seed, tasks, temperature, G", "informative groups", "prediction", "20 steps", "inside"], rows))
     print(f"\n{inside} of {len(rows)} inside")
     return 0 if inside >= 0.85 * len(rows) else 1
 

@@ -271,7 +271,7 @@ def _metrics(measured: Sequence[Measured], wanted: Sequence[str], problems: list
         if name not in common:
             continue
         if len({one.graders[name] for one in measured if name in one.graders}) > 1:
-            text = f"{name} is not compared: its grader has other code or options in some run (rft grade grades again)"
+            text = f"{name} is not compared: its grader has other code or options in some run"
             (problems if wanted else notes).append(text)
         elif (
             name in wanted
@@ -280,7 +280,9 @@ def _metrics(measured: Sequence[Measured], wanted: Sequence[str], problems: list
         ):
             usable.append(name)
     if not usable and not problems:
-        problems.append("no metric can be compared: every grader differs between the runs; grade one again (rft grade)")
+        problems.append(
+            "no metric can be compared: the graders differ; add one that grades every place, graders.<name>.use=..."
+        )
     return usable
 
 
