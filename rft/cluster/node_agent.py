@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
+import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -59,10 +59,7 @@ class NodeKeeper:
             except UsageError:
                 continue
             if fingerprint(model) == expected:
-                self._clear(kept)
-                kept.parent.mkdir(parents=True, exist_ok=True)
-                with contextlib.suppress(FileExistsError):  # another node on this machine was faster
-                    kept.symlink_to(model)
+                self._refer(kept, model)
                 return self._has_model(expected)
         return False
 
@@ -72,13 +69,16 @@ class NodeKeeper:
         if (actual := fingerprint(arrived)) != expected:
             shutil.rmtree(arrived)
             return actual
-        if self._has_model(expected):  # another node on this machine was faster
-            shutil.rmtree(arrived)
-            return None
         kept = self._model(expected)
-        self._clear(kept)
         kept.parent.mkdir(parents=True, exist_ok=True)
-        arrived.rename(kept)
+        try:
+            arrived.rename(kept)
+        except OSError:  # something is there
+            if self._has_model(expected):  # another node on this machine was faster
+                shutil.rmtree(arrived)
+                return None
+            self._clear(kept)
+            arrived.rename(kept)
         return None
 
     def write(self, path: str, data: bytes, *, is_first: bool) -> None:
@@ -115,6 +115,15 @@ class NodeKeeper:
     def _has_model(self, expected: str) -> bool:
         kept = self._model(expected)
         return kept.exists() and fingerprint(kept) == expected
+
+    def _refer(self, kept: Path, model: Path) -> None:
+        """Let a path refer to a model, in one step: other nodes on this machine may read what it refers to."""
+        if kept.is_dir() and not kept.is_symlink():
+            shutil.rmtree(kept)
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        link = kept.with_name(f"{kept.name}-{uuid.uuid4().hex}")
+        link.symlink_to(model)
+        link.replace(kept)
 
     def _clear(self, kept: Path) -> None:
         if kept.is_symlink():

@@ -95,6 +95,32 @@ def test_a_model_that_is_there_is_not_sent(node: Path, own_model: Path) -> None:
     assert not keeper.find_model(str(own_model), None, wanted)
 
 
+def test_the_model_of_a_faster_node_on_this_machine_is_never_away(
+    node: Path, own_model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = fingerprint(own_model)
+    kept = node / "models" / wanted
+
+    def locate_while_another_is_faster(path: str) -> Path:
+        kept.parent.mkdir()
+        kept.symlink_to(own_model)
+        return own_model
+
+    def never(path: Path) -> None:
+        raise AssertionError(f"{path} was away for those who read it")
+
+    monkeypatch.setattr("rft.cluster.node_agent.locate", locate_while_another_is_faster)
+    monkeypatch.setattr(Path, "unlink", never)
+    assert NodeKeeper(str(node)).find_model(str(own_model), None, wanted)
+    assert [path.name for path in kept.parent.iterdir()] == [wanted]
+
+    shutil.copytree(own_model, node / "arriving/1")
+    monkeypatch.setattr("rft.cluster.node_agent.shutil.rmtree", lambda path: removed.append(path))
+    removed: list[Path] = []
+    assert NodeKeeper(str(node)).check_model("arriving/1", wanted) is None
+    assert removed == [node / "arriving/1"]
+
+
 def test_the_embedded_model_comes_with_the_code(node: Path) -> None:
     from rft.models.base_model import EMBEDDED_MODELS
 
