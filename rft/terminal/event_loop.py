@@ -6,6 +6,7 @@ import asyncio
 import signal
 import threading
 from collections.abc import Coroutine, Iterator
+from concurrent.futures import wait
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any, Generic, TypeVar
@@ -14,6 +15,9 @@ from rft.terminal.interrupt import handled_signals, tell_listeners
 from rft.waiting import in_thread
 
 T = TypeVar("T")
+
+SIGNAL_POLL_S = 1.0
+"""Seconds after which the waiting thread looks for signals. One that arrives just before it blocks does not wake it."""
 
 
 def run_to_end(main: Coroutine[Any, Any, T]) -> T:
@@ -49,7 +53,10 @@ class _Background(Generic[T]):
         """Run the coroutine and return its result."""
         try:
             with self._signals_received():
-                return in_thread(lambda: asyncio.run(self._run()), name="event loop").result()
+                future = in_thread(lambda: asyncio.run(self._run()), name="event loop")
+                while not future.done():
+                    wait([future], timeout=SIGNAL_POLL_S)
+                return future.result()
         finally:
             if self._pending is not None:
                 signal.raise_signal(self._pending)
