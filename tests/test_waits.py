@@ -83,7 +83,7 @@ WITHOUT_DEADLINE: dict[str, str] = {
     "rft/sampling/stream.py: self._arrived.get()": REPLACEMENT,
     "rft/sweep/shared_engines.py: asyncio.wait([self.starting])": "the start was cancelled",
     "rft/terminal/event_loop.py: _Background(main).result()": "the whole run",
-    "rft/terminal/event_loop.py: future.result()": ("the whole run"),
+    "rft/terminal/event_loop.py: future.result()": "it is done",
 }
 """Waits without a deadline of their own, and why they end."""
 

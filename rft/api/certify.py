@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from rft.config import RunConfig
 from rft.config.adapter_settings import settings_of_run
 from rft.config.compose import check
-from rft.errors import InstallError, UsageError
+from rft.errors import UsageError
 from rft.evidence.certificate.envelope import BUNDLE, CERTIFICATE, HOW_TO_MAKE_KEYS, key_id, private_key, signed
 from rft.evidence.certificate.materials import materials_of, sha256_of
 from rft.evidence.certificate.sigstore_identity import identity_problems, signed_by_identity
@@ -28,14 +28,12 @@ from rft.models.adapter_folder import TENSORS
 from rft.models.base_model import locate
 from rft.redaction import restored
 from rft.reliability.durable import replace_file
-from rft.run.inputs.fitting import Reuse
+from rft.run.inputs.fitting import Reuse, collect
 from rft.run.inputs.task_sets import load_tasks
 from rft.run_folder.lineage import step_of_weights
 from rft.run_folder.provenance import sha256_of_tasks
 from rft.run_folder.recorder import SUMMARY, read_manifest
 from rft.types import Split
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,9 +66,9 @@ def certify(
         sigstore: Whether to sign with your identity instead, over the network; your name becomes public for ever.
 
     Raises:
-        UsageError: There is neither key nor identity, or something differs from the run's records; contains all
-            problems.
-        InstallError: cryptography or sigstore is not installed.
+        UsageError: There is neither key nor identity, cryptography is not installed, or something differs from the
+            run's records; contains all problems.
+        InstallError: sigstore is not installed.
         SignError: Sigstore refused.
         WaitTimeout: Sigstore, or the person in the browser, did not answer.
         WriteError: The certificate cannot be written.
@@ -84,10 +82,10 @@ def certify(
         problems.append(f"key is missing: nothing is written unsigned; {how}")
     if key is not None and sigstore:
         problems.append("key and sigstore=true: give one, and sign twice for two certificates")
-    own = _tried(lambda: private_key(Path(key).expanduser()), problems) if key is not None else None
+    own = collect(problems, lambda: private_key(Path(key).expanduser())) if key is not None else None
     if sigstore and key is None:
         problems += identity_problems()
-    result = _tried(lambda: result_of(Path(run).expanduser()), problems)
+    result = collect(problems, lambda: result_of(Path(run).expanduser()))
     folder = None if result is None else run_of(result)
     if result is not None and folder is None:
         problems.append(f"{result} is not part of a run, so nothing is known about it; name a run folder")
@@ -102,17 +100,6 @@ def certify(
         file, signer = BUNDLE, identity.name
     replace_file(result / file, [content])
     return Certified(file=result / file, signer=signer, statement=statement)
-
-
-def _tried(read: Callable[[], T], problems: list[str]) -> T | None:
-    """Return what `read` returns; None if it refuses, and the problems are then added."""
-    try:
-        return read()
-    except InstallError:
-        raise
-    except UsageError as error:
-        problems += error.problems
-        return None
 
 
 def _statement(run: Path, result: Path) -> Statement:

@@ -18,7 +18,7 @@ from rft.config import GradeConfig
 from rft.config.commands import load_grading
 from rft.config.like_run import words_of_graders
 from rft.config.overrides import to_words
-from rft.evidence.measured import Measured, graders_of, read_scores
+from rft.evidence.measured import Measured, grader_versions, read_scores
 from rft.grading import load_grader
 from rft.metrics.held_out import metric_bounds
 from rft.redaction import redacted
@@ -90,7 +90,7 @@ def _config_of(one: Measured, keys: Sequence[str], out: Path) -> GradeConfig | N
 
 def _expected(one: Measured, config: GradeConfig) -> Measured:
     code = {name: load_grader(name, spec).sha256 for name, spec in config.graders.items()}
-    graders = graders_of(redacted(config.model_dump()), code)
+    graders = grader_versions(redacted(config.model_dump()), code)
     return replace(
         one,
         samples={**one.samples, **{name: {} for name in code}},

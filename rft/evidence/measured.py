@@ -96,7 +96,7 @@ def read_measured(place: Path, *, name: str, phase: str | None, tell: Callable[[
         missing=missing,
         tasks={line["task_id"]: _content(line) for line in by_phase[taken]},
         bounds=_bounds(config, samples),
-        graders=graders_of(config, _grader_code(place)),
+        graders=grader_versions(config, _grader_code(place)),
         seed=config.get("seed"),
         setting=json.dumps({key: value for key, value in config.items() if key not in IGNORED}, sort_keys=True),
         chosen_on=_chosen_on(config) if taken == "after" else None,
@@ -126,7 +126,7 @@ def expected(
         missing=dict.fromkeys(metrics, 0),
         tasks={task: _content(line) for task, line in lines.items()},
         bounds=_bounds(config, metrics),
-        graders=graders_of(config, code),
+        graders=grader_versions(config, code),
         seed=config["seed"],
         setting="",
     )
@@ -202,7 +202,7 @@ def _grader_code(place: Path) -> dict[str, str | None]:
     return {name: grader.get("sha256") for name, grader in (graders or {}).items()}
 
 
-def graders_of(config: Mapping[str, Any], code: Mapping[str, str | None]) -> dict[str, str]:
+def grader_versions(config: Mapping[str, Any], code: Mapping[str, str | None]) -> dict[str, str]:
     """Return code and options of each grader, and those that make the reward.
 
     The weight of a grader does not change its score, but the reward; a grader of weight 0 does not change the reward.

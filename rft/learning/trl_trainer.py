@@ -244,11 +244,8 @@ class LeanTrainer(GRPOTrainer):  # type: ignore[misc]  # TRL is not followed
             batch: dict[str, Any] = super()._generate_and_score_completions(inputs)
         finally:
             self._is_preparing = False
-        sampled, self._lengths, self._start_logprobs = (
-            trained_mask(batch),
-            batch["completion_mask"].sum(1).tolist(),
-            None,
-        )
+        sampled = trained_mask(batch)
+        self._lengths, self._start_logprobs = batch["completion_mask"].sum(1).tolist(), None
         if "ref_per_token_logps" in batch and not self.args.sync_ref_model:  # else the reference leaves the start
             self._start_logprobs = (batch["ref_per_token_logps"].float() * sampled).cpu()
         self._correct_length_metrics(sampled.sum(1))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable
 from typing import TypeVar
@@ -62,6 +63,20 @@ def test_ctrl_c_cancels_a_coroutine_that_does_not_listen() -> None:
     with pytest.raises(KeyboardInterrupt):
         in_notebook(lambda: run_to_end(job()))
     assert ended == ["in order"]
+
+
+def test_a_signal_that_does_not_wake_the_waiting_thread_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rft.terminal.event_loop.SIGNAL_POLL_S", 0.01)
+
+    async def job() -> None:
+        waiting = threading.main_thread().ident or 0
+        while sys._current_frames()[waiting].f_code.co_name != "wait":
+            await asyncio.sleep(0.01)
+        signal.pthread_kill(threading.get_ident(), signal.SIGINT)  # interrupts this thread alone
+        await asyncio.Event().wait()
+
+    with pytest.raises(KeyboardInterrupt):
+        in_notebook(lambda: run_to_end(job()))
 
 
 def test_ctrl_c_reaches_an_interrupt_that_listens() -> None:
