@@ -99,7 +99,7 @@ def test_the_gradient(
     with torch.no_grad(), model.disable_adapter():
         base = [logprobs(model, completion).tolist() for completion in COMPLETIONS[:3]]
     learner.learn([group_for(learner, REWARDS)])
-    assert learner.start_logprobs(3) == ([pytest.approx(row, abs=1e-5) for row in base] if keys.get("beta") else [])
+    assert learner.start_logprobs(3) == ([pytest.approx(row, abs=1e-3) for row in base] if keys.get("beta") else [])
     scale = max(gradient.abs().max().item() for gradient in expected.values())
     assert scale > 1e-3, "there must be a gradient to compare"
     for name, gradient in expected.items():
